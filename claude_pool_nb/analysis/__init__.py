@@ -1,0 +1,1 @@
+"""Frames and figures, read from the ledger."""

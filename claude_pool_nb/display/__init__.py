@@ -1,0 +1,1 @@
+"""Text and static HTML of every object; knows no IPython."""

@@ -1,0 +1,1 @@
+"""Performs the core's commands on an event loop."""

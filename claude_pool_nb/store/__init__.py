@@ -1,0 +1,1 @@
+"""The ledger: every task, attempt and booking, on disk before anybody is told."""
