@@ -8,26 +8,36 @@ from pathlib import Path
 
 import pytest
 
-from claude_pool_nb.testing import ScriptedAPI
+from claude_pool_nb.testing import ScriptedAPI, isolated_environment
 
-_OURS = ("ANTHROPIC_", "CLAUDE")
+_ACCOUNT = ("ANTHROPIC_", "CLAUDE")  # CLAUDE_POOL_NB_* among them
+
+
+def _isolate(home: Path, patch: pytest.MonkeyPatch) -> None:
+    """Leave of the environment what names no account and no settings, and point every folder below a home."""
+    wanted = isolated_environment(home, "http://127.0.0.1:9")
+    for name in list(os.environ):
+        if name not in wanted or name.startswith(_ACCOUNT):
+            patch.delenv(name)
+    for name, value in wanted.items():
+        if os.environ.get(name) != value and not name.startswith(_ACCOUNT):
+            patch.setenv(name, value)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Isolate what fixtures of a wider scope than one test see."""
+    with pytest.MonkeyPatch.context() as patch:
+        _isolate(tmp_path_factory.mktemp("home"), patch)
+        yield
 
 
 @pytest.fixture(autouse=True)
 def isolated_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Take every account and setting out of the environment, and give the test a home of its own."""
-    for name in list(os.environ):
-        if name.upper().startswith(_OURS):  # CLAUDE_POOL_NB_* among them
-            monkeypatch.delenv(name)
+    """Give each test an environment without accounts or settings, and a home of its own, which it returns."""
     home = tmp_path / "home"
     home.mkdir()
-    for name, folder in {
-        "HOME": home,
-        "XDG_CONFIG_HOME": home / ".config",
-        "XDG_DATA_HOME": home / ".local" / "share",
-        "XDG_CACHE_HOME": home / ".cache",
-    }.items():
-        monkeypatch.setenv(name, str(folder))
+    _isolate(home, monkeypatch)
     return home
 
 

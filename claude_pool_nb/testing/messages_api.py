@@ -21,6 +21,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -45,6 +46,20 @@ class _Rule:
     pattern: re.Pattern[str]
     script: Script
     left: int | None
+
+
+@dataclass(slots=True)
+class _Failure:
+    """An HTTP failure, as often as it is still to be answered."""
+
+    reply: Reply
+    left: int | None
+
+
+def _check_times(times: int | None) -> None:
+    """Refuse a count that would never be used up."""
+    if times is not None and times < 1:
+        raise ValueError(f"times must be at least 1, or None for ever; got {times}")
 
 
 class ScriptedAPI:
@@ -79,8 +94,7 @@ class ScriptedAPI:
         self._default: Script = Reply("ok")
         self._queue: deque[Script] = deque()
         self._rules: list[_Rule] = []
-        self._failure: Reply | None = None
-        self._failures_left: int | None = None
+        self._failures: deque[_Failure] = deque()
         self._hold_at: int | None = None
         self._held: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         self._in_flight = 0
@@ -185,6 +199,7 @@ class ScriptedAPI:
         Example:
             >>> ScriptedAPI().on(r"capital of France", "Paris", times=1)
         """
+        _check_times(times)
         with self._changed:
             self._rules.append(_Rule(re.compile(pattern, re.DOTALL), answer, times))
 
@@ -198,7 +213,7 @@ class ScriptedAPI:
         message: str | None = None,
         error_type: str | None = None,
     ) -> None:
-        """Answer the next requests with an HTTP failure.
+        """Answer the next requests with an HTTP failure, after those of earlier calls.
 
         Args:
             status: The HTTP status.
@@ -211,18 +226,19 @@ class ScriptedAPI:
         Example:
             >>> ScriptedAPI().fail(status=429, times=2, retry_after_s=1)
         """
+        _check_times(times)
+        reply = Reply(
+            status=status,
+            retry_after_s=retry_after_s,
+            headers=dict(headers or {}),
+            message=message,
+            error_type=error_type,
+        )
         with self._changed:
-            self._failure = Reply(
-                status=status,
-                retry_after_s=retry_after_s,
-                headers=dict(headers or {}),
-                message=message,
-                error_type=error_type,
-            )
-            self._failures_left = times
+            self._failures.append(_Failure(reply, times))
 
     def recover(self) -> None:
-        """End the failures set with `fail`.
+        """End all failures set with `fail`.
 
         Example:
             >>> api = ScriptedAPI()
@@ -230,7 +246,7 @@ class ScriptedAPI:
             >>> api.recover()
         """
         with self._changed:
-            self._failure = None
+            self._failures.clear()
 
     # -- the gate -------------------------------------------------------------------------------------------------
 
@@ -399,7 +415,7 @@ class ScriptedAPI:
             body = json.loads(incoming.body)
         except ValueError:
             body = None
-        request = Request(incoming.at, incoming.path, incoming.headers, incoming.body)
+        request = Request(at=incoming.at, path=incoming.path, headers=incoming.headers, raw=incoming.body)
         request.body = body if isinstance(body, dict) else {}
         request.probe = request.body.get("max_tokens") == 1
         with self._changed:
@@ -418,7 +434,7 @@ class ScriptedAPI:
                 self._in_flight -= 1
                 if request.usage is not None:
                     request.cost_nano = price_of(request.model, self.prices).cost_nano(request.usage)
-                request.finished = True
+                request.ended_at = time.time()
                 self._changed.notify_all()
 
     def _choose(self, request: Request) -> Reply:
@@ -442,14 +458,13 @@ class ScriptedAPI:
 
     def _next_script(self, request: Request) -> Script:
         """What is scripted for a request; takes from the queue and the counts."""
-        counted = self._failures_left is not None
-        if self._failure is not None and not (request.probe and counted):
-            failure = self._failure
-            if self._failures_left is not None:
-                self._failures_left -= 1
-                if self._failures_left <= 0:
-                    self._failure = None
-            return failure
+        failure = self._failures[0] if self._failures else None
+        if failure is not None and not (request.probe and failure.left is not None):
+            if failure.left is not None:
+                failure.left -= 1
+                if failure.left == 0:
+                    self._failures.popleft()
+            return failure.reply
         if request.probe:
             return _PROBE
         if self._queue:
@@ -479,11 +494,12 @@ class ScriptedAPI:
         if reply.hang:
             await asyncio.get_running_loop().create_future()
         request.status = reply.status
+        request.began_at = time.time()
+        if reply.html:
+            exchange.send(reply.status, "text/html", _HTML, headers)
+            return
         if reply.status != 200:
             _send_json(exchange, reply.status, {**reply.error(), "request_id": headers["request-id"]}, headers)
-            return
-        if reply.html:
-            exchange.send(200, "text/html", _HTML, headers)
             return
         if plan is not None and self.cache is not None:
             self.cache.begin(plan)
@@ -603,6 +619,7 @@ def _compose(
             output_tokens=output_tokens,
             cache_read_tokens=reply.cache_read_tokens,
             cache_write_tokens=reply.cache_write_tokens,
+            cache_write_1h_tokens=reply.cache_write_1h_tokens,
         )
     else:
         usage = Usage(

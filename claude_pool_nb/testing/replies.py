@@ -7,6 +7,7 @@ server's thread alone and is complete once `Request.finished` is true.
 from __future__ import annotations
 
 import json as jsonlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,16 +16,20 @@ DEFAULT_INPUT_TOKENS = 1000
 DEFAULT_OUTPUT_TOKENS = 20
 STRUCTURED_OUTPUT = "StructuredOutput"
 
-_ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
+_REMINDER = re.compile(r"\s*<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
+
+# What the real API says with a status: the type of its error, and a message.
+_ERRORS = {
+    400: ("invalid_request_error", "Invalid request"),
+    401: ("authentication_error", "invalid x-api-key"),
+    402: ("billing_error", "Your credit balance is too low"),
+    403: ("permission_error", "Your API key does not have permission to use the specified resource"),
+    404: ("not_found_error", "Not found"),
+    413: ("request_too_large", "Request exceeds the maximum size"),
+    429: ("rate_limit_error", "This request would exceed your rate limit"),
+    500: ("api_error", "Internal server error"),
+    504: ("timeout_error", "Request timed out"),
+    529: ("overloaded_error", "Overloaded"),
 }
 
 
@@ -71,6 +76,8 @@ class Request:
 
     Attributes:
         at: Unix seconds when the whole request had arrived.
+        began_at: Unix seconds of the answer's first byte; 0 while there was none.
+        ended_at: Unix seconds when the exchange was over; 0 before.
         path: The path with its query, as sent.
         headers: Header names in lower case.
         raw: The body's bytes.
@@ -78,7 +85,6 @@ class Request:
         status: The HTTP status answered; 0 while none was.
         usage: What the answer reported, and after a cut what is billed; ``None`` when nothing is billed.
         cost_nano: What this request is billed, in nanodollars.
-        finished: Whether the exchange is over.
         cut: Whether it ended before the whole answer was out, by either side.
         probe: Whether this was a one-token trial of a model's name.
 
@@ -89,6 +95,8 @@ class Request:
     """
 
     at: float = 0.0
+    began_at: float = 0.0
+    ended_at: float = 0.0
     path: str = "/v1/messages"
     headers: dict[str, str] = field(default_factory=dict)
     raw: bytes = b""
@@ -96,9 +104,13 @@ class Request:
     status: int = 0
     usage: Usage | None = None
     cost_nano: int = 0
-    finished: bool = False
     cut: bool = False
     probe: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the exchange is over."""
+        return self.ended_at > 0
 
     @property
     def size(self) -> int:
@@ -145,13 +157,13 @@ class Request:
         for message in reversed(self.messages):
             if message.get("role") == "user":
                 for text in reversed(_texts(message.get("content"))):
-                    if not text.lstrip().startswith("<system-reminder>"):
+                    if not _REMINDER.fullmatch(text):
                         return text
         return ""
 
     @property
     def tool_results(self) -> list[str]:
-        """The texts of the tool results in the last message; empty when it has none.
+        """The texts of the tool results in the last message, without the CLI's own reminders.
 
         Example:
             >>> block = {"type": "tool_result", "tool_use_id": "t1", "content": "42"}
@@ -164,7 +176,7 @@ class Request:
         if not isinstance(content, list):
             return []
         return [
-            "\n".join(_texts(block.get("content")))
+            _REMINDER.sub("", "\n".join(_texts(block.get("content"))))
             for block in content
             if isinstance(block, dict) and block.get("type") == "tool_result"
         ]
@@ -190,7 +202,8 @@ class Reply:
         input_tokens: Uncached input; ``None`` is 1000, or with a prompt cache what is left after its prefix.
         output_tokens: What the whole answer is billed as output.
         cache_read_tokens: Reported as read from the cache (without a `PromptCache`, which counts for itself).
-        cache_write_tokens: Reported as written to it, five-minute kind (likewise).
+        cache_write_tokens: Reported as written to it, both kinds together (likewise).
+        cache_write_1h_tokens: The part of them that is of the one-hour kind (likewise).
         latency_s: Wait before the first byte; ``None`` is the API's own ``latency_s``.
         chunk_chars: Characters per delta of a stream; ``None`` sends each block whole.
         chunk_delay_s: Wait before each delta but the first.
@@ -203,7 +216,7 @@ class Reply:
         eof_after_chunks: End the response properly after this many deltas, without ``message_stop``.
         malformed: Put a data line that is no JSON after the first delta.
         stream_error: Send an ``error`` event of this type after the first delta, and end.
-        html: Answer 200 with an HTML page, streamed or not.
+        html: Answer with an HTML page, streamed or not, as a gateway in between does.
         hang: Never answer; the exchange ends when the client leaves or the server stops.
         stop_reason: By default ``tool_use`` with tool calls, else ``end_turn``.
 
@@ -222,6 +235,7 @@ class Reply:
     output_tokens: int = field(default=DEFAULT_OUTPUT_TOKENS, kw_only=True)
     cache_read_tokens: int = field(default=0, kw_only=True)
     cache_write_tokens: int = field(default=0, kw_only=True)
+    cache_write_1h_tokens: int = field(default=0, kw_only=True)
     latency_s: float | None = field(default=None, kw_only=True)
     chunk_chars: int | None = field(default=None, kw_only=True)
     chunk_delay_s: float = field(default=0.0, kw_only=True)
@@ -264,8 +278,10 @@ class Reply:
             >>> Reply(status=429).error()["error"]["type"]
             'rate_limit_error'
         """
-        kind = self.error_type or self.stream_error or _ERROR_TYPES.get(self.status, "api_error")
-        message = self.message or kind.removesuffix("_error").replace("_", " ").capitalize()
+        kind, message = _ERRORS.get(self.status, _ERRORS[500])
+        if self.stream_error is not None:
+            kind, message = self.stream_error, self.stream_error.removesuffix("_error").capitalize()
+        kind, message = self.error_type or kind, self.message or message
         return {"type": "error", "error": {"type": kind, "message": message}}
 
 
