@@ -20,7 +20,12 @@ _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One HTTP request, read completely."""
+    """One HTTP request, read completely; ``at`` is in unix seconds, header names are in lower case.
+
+    Example:
+        >>> Incoming(at=0.0, method="GET", path="/v1/models", headers={}, body=b"").path
+        '/v1/models'
+    """
 
     at: float
     method: str
@@ -30,7 +35,15 @@ class Incoming:
 
 
 class Exchange:
-    """The answering side of one request: `send` a whole response, or `begin`, `write` and `end` a chunked one."""
+    """The answering side of one request: `send` a whole response, or `begin`, `write` and `end` a chunked one.
+
+    Example:
+        >>> async def handler(incoming: Incoming, exchange: Exchange) -> None:
+        ...     exchange.begin("text/plain")
+        ...     exchange.write(b"part one, ")
+        ...     exchange.write(b"part two")
+        ...     exchange.end()
+    """
 
     def __init__(self, transport: asyncio.Transport, incoming: Incoming) -> None:
         self._transport = transport
@@ -182,7 +195,22 @@ class _Connection(asyncio.Protocol):
 
 
 class LoopbackServer:
-    """Owns the loop, its thread and the listening socket; the port stays the same over a stop and a start."""
+    """Owns the loop, its thread and the listening socket; the port stays the same over a stop and a start.
+
+    Args:
+        handler: Answers one request; cancelled when its client leaves or the server stops.
+        on_error: Told of what a handler raised and of requests that are no HTTP, on the server's thread.
+
+    Example:
+        >>> from urllib.request import urlopen
+        >>> async def hello(incoming: Incoming, exchange: Exchange) -> None:
+        ...     exchange.send(200, "text/plain", b"hello")
+        >>> server = LoopbackServer(hello, on_error=print)
+        >>> server.start()
+        >>> urlopen(f"http://127.0.0.1:{server.port}/").read()
+        b'hello'
+        >>> server.stop()
+    """
 
     def __init__(self, handler: Handler, on_error: Callable[[Exception], None]) -> None:
         self.handler = handler

@@ -23,19 +23,18 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Self
 
-from . import sse
+from .delivery import Delivery, send_json
 from .environment import DUMMY_API_KEY, isolated_environment
+from .gate import Gate
 from .http_server import Exchange, Incoming, LoopbackServer
 from .prices import LIST_PRICES, ModelPrice, price_of
-from .prompt_cache import CachePlan, PromptCache
-from .replies import DEFAULT_INPUT_TOKENS, Reply, Request, Script, Usage
+from .prompt_cache import PromptCache
+from .replies import Reply, Request, Script
 
-_JSON = "application/json"
-_HTML = b"<!doctype html><html><body><h1>A page, not a message</h1></body></html>"
 _PROBE = Reply("ok", input_tokens=8, output_tokens=1)
 
 
@@ -95,8 +94,7 @@ class ScriptedAPI:
         self._queue: deque[Script] = deque()
         self._rules: list[_Rule] = []
         self._failures: deque[_Failure] = deque()
-        self._hold_at: int | None = None
-        self._held: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+        self._gate = Gate()
         self._in_flight = 0
         self._max_in_flight = 0
         self._serial = 0
@@ -262,8 +260,7 @@ class ScriptedAPI:
             ...     api.hold()
             ...     api.release()
         """
-        with self._changed:
-            self._hold_at = after_chunks
+        self._gate.hold(after_chunks)
 
     def release(self, count: int | None = None) -> None:
         """Let held answers go on.
@@ -275,18 +272,27 @@ class ScriptedAPI:
             >>> with ScriptedAPI() as api:
             ...     api.release(1)
         """
-        with self._changed:
-            if count is None:
-                self._hold_at = None
-            going = [self._held.popleft() for _ in range(len(self._held) if count is None else count) if self._held]
-        for loop, future in going:
-            loop.call_soon_threadsafe(_resolve, future)
+        self._gate.release(count)
 
     @property
     def held(self) -> int:
         """How many answers wait at the gate now."""
-        with self._changed:
-            return len(self._held)
+        return self._gate.held
+
+    def wait_for_held(self, n_requests: int, timeout_s: float = 10.0) -> None:
+        """Wait until that many answers are held at the gate.
+
+        Args:
+            n_requests: How many.
+            timeout_s: How long at most.
+
+        Raises:
+            TimeoutError: They were not.
+
+        Example:
+            >>> ScriptedAPI().wait_for_held(0)
+        """
+        self._gate.wait_for_held(n_requests, timeout_s)
 
     # -- the log --------------------------------------------------------------------------------------------------
 
@@ -359,29 +365,11 @@ class ScriptedAPI:
         def count() -> int:
             return sum(request.finished or not finished for request in self._requests)
 
-        self._wait(count, n_requests, timeout_s, "finished requests" if finished else "requests")
-        return self.requests
-
-    def wait_for_held(self, n_requests: int, timeout_s: float = 10.0) -> None:
-        """Wait until that many answers are held at the gate.
-
-        Args:
-            n_requests: How many.
-            timeout_s: How long at most.
-
-        Raises:
-            TimeoutError: They were not.
-
-        Example:
-            >>> ScriptedAPI().wait_for_held(0)
-        """
-        self._wait(lambda: len(self._held), n_requests, timeout_s, "held answers")
-
-    def _wait(self, count: Callable[[], int], wanted: int, timeout_s: float, what: str) -> None:
-        """Wait for a count that changes under the lock."""
         with self._changed:
-            if not self._changed.wait_for(lambda: count() >= wanted, timeout_s):
-                raise TimeoutError(f"waited {timeout_s:g} s for {wanted} {what}; there are {count()}")
+            if not self._changed.wait_for(lambda: count() >= n_requests, timeout_s):
+                what = "finished requests" if finished else "requests"
+                raise TimeoutError(f"waited {timeout_s:g} s for {n_requests} {what}; there are {count()}")
+            return list(self._requests)
 
     def _note_error(self, error: Exception) -> None:
         """Keep an error of the server's thread for `stop`."""
@@ -400,14 +388,14 @@ class ScriptedAPI:
             self._others.append(incoming)
             self._changed.notify_all()
         if incoming.method == "POST" and path == "/v1/messages/count_tokens":
-            _send_json(exchange, 200, {"input_tokens": max(len(incoming.body) // 4, 1)})
+            send_json(exchange, 200, {"input_tokens": max(len(incoming.body) // 4, 1)})
         elif path == "/v1/models":
             rows = [{"type": "model", "id": name, "display_name": name} for name in sorted(self.models or ())]
-            _send_json(exchange, 200, {"data": rows, "has_more": False, "first_id": None, "last_id": None})
+            send_json(exchange, 200, {"data": rows, "has_more": False, "first_id": None, "last_id": None})
         elif incoming.method == "HEAD" or path == "/":
             exchange.send(200, "text/plain", b"")
         else:
-            _send_json(exchange, 404, Reply(status=404).error())
+            send_json(exchange, 404, Reply(status=404).error())
 
     async def _handle_messages(self, incoming: Incoming, exchange: Exchange) -> None:
         """Log a request for a message, answer it, and bill it whatever way the exchange ends."""
@@ -420,20 +408,21 @@ class ScriptedAPI:
         request.probe = request.body.get("max_tokens") == 1
         with self._changed:
             self._requests.append(request)
+            self._serial += 1
+            serial = self._serial
             self._in_flight += 1
             self._max_in_flight = max(self._max_in_flight, self._in_flight)
             self._changed.notify_all()
         try:
             reply = self._choose(request)
-            await self._answer(request, reply, exchange)
+            price = price_of(request.model, self.prices)
+            await Delivery(request, reply, exchange, serial, self.latency_s, self.cache, self._gate, price).run()
         except asyncio.CancelledError:
             request.cut = True
             raise
         finally:
             with self._changed:
                 self._in_flight -= 1
-                if request.usage is not None:
-                    request.cost_nano = price_of(request.model, self.prices).cost_nano(request.usage)
                 request.ended_at = time.time()
                 self._changed.notify_all()
 
@@ -475,158 +464,3 @@ class ScriptedAPI:
                     rule.left -= 1
                 return rule.script
         return self._default
-
-    async def _answer(self, request: Request, reply: Reply, exchange: Exchange) -> None:
-        """Wait as scripted, then send the reply in the form asked for."""
-        self._serial += 1
-        serial = self._serial
-        headers = {"request-id": f"req_{serial:08d}", **reply.headers}
-        if reply.retry_after_s is not None:
-            headers["retry-after"] = f"{reply.retry_after_s:g}"
-        latency_s = self.latency_s if reply.latency_s is None else reply.latency_s
-        plan = self.cache.plan(request.body) if self.cache is not None else None
-        if latency_s > 0:
-            await asyncio.sleep(latency_s)
-        if not request.stream or reply.status != 200:
-            await self._pass_gate()
-        else:
-            await self._pass_gate(0)
-        if reply.hang:
-            await asyncio.get_running_loop().create_future()
-        request.status = reply.status
-        request.began_at = time.time()
-        if reply.html:
-            exchange.send(reply.status, "text/html", _HTML, headers)
-            return
-        if reply.status != 200:
-            _send_json(exchange, reply.status, {**reply.error(), "request_id": headers["request-id"]}, headers)
-            return
-        if plan is not None and self.cache is not None:
-            self.cache.begin(plan)
-        blocks, stop_reason, usage = _compose(request, reply, plan, serial)
-        if request.stream:
-            await self._stream(request, reply, exchange, headers, (f"msg_{serial:08d}", blocks, stop_reason, usage))
-            return
-        request.usage = usage
-        _send_json(exchange, 200, sse.message(f"msg_{serial:08d}", request.model, blocks, stop_reason, usage), headers)
-
-    async def _stream(
-        self,
-        request: Request,
-        reply: Reply,
-        exchange: Exchange,
-        headers: Mapping[str, str],
-        content: tuple[str, list[dict[str, Any]], str, Usage],
-    ) -> None:
-        """Send a message as events, with whatever is to go wrong in between."""
-        message_id, blocks, stop_reason, usage = content
-        first = min(1, usage.output_tokens)
-        request.usage = replace(usage, output_tokens=first)
-        chunks = list(sse.deltas(blocks, reply.chunk_chars))
-        ready = [sse.message_start(message_id, request.model, request.usage)]
-        exchange.begin("text/event-stream; charset=utf-8", {**headers, "cache-control": "no-cache"})
-
-        def flush() -> None:
-            exchange.write(b"".join(ready))
-            ready.clear()
-
-        for number, (opening, delta, closing) in enumerate(chunks):
-            if number in {reply.cut_after_chunks, reply.eof_after_chunks}:
-                break
-            if number:
-                if self._hold_at is not None and number == self._hold_at:
-                    flush()
-                    await self._pass_gate(number)
-                if reply.chunk_delay_s > 0:
-                    flush()
-                    await asyncio.sleep(reply.chunk_delay_s)
-            ready += (opening, delta)
-            # What is sent is billed, so the share counts from here even if the client leaves at the next wait.
-            sent = max(first, usage.output_tokens * (number + 1) // len(chunks))
-            request.usage = replace(usage, output_tokens=sent)
-            if number == 0 and reply.malformed:
-                ready.append(b"event: content_block_delta\ndata: {not json\n\n")
-            if number == 0 and reply.stream_error is not None:
-                ready.append(sse.event("error", reply.error()))
-                break
-            ready.append(closing)
-        flush()
-        if reply.cut_after_chunks is not None:
-            request.cut = True
-            exchange.cut()
-        elif reply.eof_after_chunks is not None or reply.stream_error is not None:
-            request.cut = True
-            exchange.end()
-        else:
-            if self._hold_at is not None and self._hold_at >= len(chunks):
-                await self._pass_gate(self._hold_at)
-            request.usage = usage
-            exchange.write(sse.message_end(stop_reason, usage))
-            exchange.end()
-
-    async def _pass_gate(self, chunks: int | None = None) -> None:
-        """Wait here if answers are held at this point; without a point, wherever they are held."""
-        with self._changed:
-            if self._hold_at is None or chunks not in {None, self._hold_at}:
-                return
-            loop = asyncio.get_running_loop()
-            future: asyncio.Future[None] = loop.create_future()
-            place = (loop, future)
-            self._held.append(place)
-            self._changed.notify_all()
-        try:
-            await future
-        finally:
-            with self._changed:
-                if place in self._held:
-                    self._held.remove(place)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    """Let one held answer go, unless its client has left."""
-    if not future.done():
-        future.set_result(None)
-
-
-def _send_json(exchange: Exchange, status: int, data: object, headers: Mapping[str, str] | None = None) -> None:
-    """Send a JSON response."""
-    exchange.send(status, _JSON, json.dumps(data).encode(), headers)
-
-
-def _compose(
-    request: Request, reply: Reply, plan: CachePlan | None, serial: int
-) -> tuple[list[dict[str, Any]], str, Usage]:
-    """The content blocks, stop reason and full usage of a reply to a request."""
-    blocks = reply.blocks(request)
-    for number, block in enumerate(blocks):
-        if block["type"] == "tool_use":
-            block["id"] = f"toolu_{serial:08d}_{number}"
-    calls_tool = any(block["type"] == "tool_use" for block in blocks)
-    stop_reason = reply.stop_reason or ("tool_use" if calls_tool else "end_turn")
-    output_tokens = reply.output_tokens
-    limit = request.body.get("max_tokens")
-    if isinstance(limit, int) and output_tokens > limit:
-        share = limit / output_tokens
-        blocks = [
-            {**block, "text": block["text"][: int(len(block["text"]) * share)]}
-            for block in blocks
-            if block["type"] == "text"
-        ] or [{"type": "text", "text": ""}]
-        output_tokens, stop_reason = limit, "max_tokens"
-    if plan is None:
-        usage = Usage(
-            input_tokens=DEFAULT_INPUT_TOKENS if reply.input_tokens is None else reply.input_tokens,
-            output_tokens=output_tokens,
-            cache_read_tokens=reply.cache_read_tokens,
-            cache_write_tokens=reply.cache_write_tokens,
-            cache_write_1h_tokens=reply.cache_write_1h_tokens,
-        )
-    else:
-        usage = Usage(
-            input_tokens=plan.rest_tokens if reply.input_tokens is None else reply.input_tokens,
-            output_tokens=output_tokens,
-            cache_read_tokens=plan.read_tokens,
-            cache_write_tokens=plan.write_tokens,
-            cache_write_1h_tokens=plan.write_1h_tokens,
-        )
-    return blocks, stop_reason, usage
