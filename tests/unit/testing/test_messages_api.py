@@ -175,7 +175,7 @@ def test_request_log_finds_the_prompt(api: ScriptedAPI) -> None:
         },
     ]
     post(api, body)
-    request = api.requests[0]
+    request = api.wait_for(1, finished=True)[0]
     assert request.prompt == "The prompt"
     assert request.prompts == [reminder["text"], "The prompt", reminder["text"]]
     assert request.tool_results == ["42"]
