@@ -80,14 +80,12 @@ class Profile:
     """How the CLI decides about tools that would ask."""
     setting_sources: tuple[str, ...]
     """Claude Code settings files to read."""
-    overhead_tokens: int
-    """What a request holds before its prompt, for estimates."""
 
 
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
     {
-        "prompt": Profile("prompt", (), False, "You are a helpful assistant.", PermissionMode.DEFAULT, (), 620),
-        "agent": Profile("agent", None, True, "", PermissionMode.PLAN, ("user", "project", "local"), 22_000),
+        "prompt": Profile("prompt", (), False, "You are a helpful assistant.", PermissionMode.DEFAULT, ()),
+        "agent": Profile("agent", None, True, "", PermissionMode.PLAN, ("user", "project", "local")),
     }
 )
 """`prompt`: no tools, no settings files, own system prompt. `agent`: Claude Code as it is, in plan mode."""
