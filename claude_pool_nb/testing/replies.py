@@ -16,7 +16,7 @@ DEFAULT_INPUT_TOKENS = 1000
 DEFAULT_OUTPUT_TOKENS = 20
 STRUCTURED_OUTPUT = "StructuredOutput"
 
-_REMINDER = re.compile(r"\s*<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
+_REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
 
 # What the real API says with a status: the type of its error, and a message.
 _ERRORS = {
@@ -157,7 +157,7 @@ class Request:
         for message in reversed(self.messages):
             if message.get("role") == "user":
                 for text in reversed(_texts(message.get("content"))):
-                    if not _REMINDER.fullmatch(text):
+                    if not text or _REMINDER.sub("", text).strip():
                         return text
         return ""
 
@@ -176,7 +176,7 @@ class Request:
         if not isinstance(content, list):
             return []
         return [
-            _REMINDER.sub("", "\n".join(_texts(block.get("content"))))
+            _REMINDER.sub("", "\n".join(_texts(block.get("content")))).rstrip()
             for block in content
             if isinstance(block, dict) and block.get("type") == "tool_result"
         ]

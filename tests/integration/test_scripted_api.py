@@ -36,6 +36,7 @@ def ask(api: ScriptedAPI, isolated_env: Path, tmp_path: Path) -> Ask:
         except ResultError:
             # A failed turn yields its result and then raises; the result is what these tests are about.
             assert result is not None
+        assert result is not None, "the CLI ended without a result"
         return result
 
     return run
@@ -176,3 +177,46 @@ async def test_interrupt_in_mid_stream(api: ScriptedAPI, isolated_env: Path, tmp
     assert (result.is_error, result.terminal_reason) == (True, "aborted_streaming")
     assert request.cut
     assert api.billed_nano == 1000 * 1000 + 10 * 5000
+
+
+async def test_unknown_model(api: ScriptedAPI, ask: Ask) -> None:
+    """A model the API does not have is a 404 that the CLI reports as such, and costs nothing."""
+    api.models = {"claude-sonnet-4-5"}
+    result = await ask()
+    assert (result.is_error, result.api_error_status, result.total_cost_usd) == (True, 404, 0)
+    assert MODEL in result.result
+    assert api.billed_nano == 0
+
+
+async def test_stopped_api_refuses_connections(api: ScriptedAPI, ask: Ask) -> None:
+    """While the API is stopped the CLI's connections are refused; started again, it answers at the same address."""
+    api.stop()
+    result = await ask()
+    assert (result.is_error, result.api_error_status) == (True, None)
+    assert "ECONNREFUSED" in result.result
+    api.start()
+    assert (await ask()).result == "ok"
+
+
+async def test_warm_session_and_its_model_trial(api: ScriptedAPI, isolated_env: Path, tmp_path: Path) -> None:
+    """After /clear the log still finds the prompt, and the trial of a new model takes nothing from the queue."""
+    from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage
+
+    options = ClaudeAgentOptions(
+        tools=[], setting_sources=[], model=MODEL, system_prompt="x", cwd=tmp_path, env=api.env(isolated_env)
+    )
+    async with ClaudeSDKClient(options) as client:
+
+        async def ask(prompt: str) -> str | None:
+            await client.query(prompt)
+            (result,) = [m async for m in client.receive_response() if isinstance(m, ResultMessage)]
+            return result.result
+
+        api.script("one", "two")
+        assert await ask("first prompt") == "one"
+        await ask("/clear")
+        await client.set_model("claude-opus-4-5")
+        assert await ask("second prompt") == "two"
+    asked = [(request.model, request.prompt) for request in api.requests if not request.probe]
+    assert asked == [(MODEL, "first prompt"), ("claude-opus-4-5", "second prompt")]
+    assert [request.model for request in api.requests if request.probe] == ["claude-opus-4-5"]
