@@ -88,6 +88,12 @@ class SessionInfo:
     """The model it is set to."""
     rss_bytes: int | None = None
     """Memory of the process and its children."""
+    started_at: float | None = None
+    """When the process started: with the pid, what names it for good."""
+    executable: str | None = None
+    """The process's executable: what a later kernel checks before it ends an orphan."""
+    resume_point: str | None = None
+    """The last message of a conversation that is worth keeping: what `resume_at` takes after a failed turn."""
 
 
 @runtime_checkable
