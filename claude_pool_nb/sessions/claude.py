@@ -1,0 +1,471 @@
+"""A session on the real claude CLI: one process, kept warm from task to task.
+
+Invariants: every wait has a limit; a turn ends with exactly one TurnResult, whatever becomes of the process; the cost
+of a turn is the growth of the session's own meter, and where there is no such reading it is an estimate and says so;
+a session whose state is not known any more is `broken`, never used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from claude_pool_nb.config import PermissionMode, ResolvedConfig
+from claude_pool_nb.errors import ResetFailed, SessionError, SessionLost
+from claude_pool_nb.records import CostBasis, Denial, Failure, FailureKind, TurnResult, Usage, nano
+from claude_pool_nb.sessions import launch as launching
+from claude_pool_nb.sessions import processes
+from claude_pool_nb.sessions.base import SessionEvent, SessionInfo, Turn
+from claude_pool_nb.sessions.classify import RetryNotice, classify, crashed, hung, of_notice
+from claude_pool_nb.sessions.models import is_full_id, same_model
+from claude_pool_nb.sessions.turn_reader import TurnReader, Urgency, denials_of, model_usage_of
+from claude_pool_nb.sessions.wire import RequestRefused, Wire
+
+OPEN_S, RESET_S, CONTROL_S, INTERRUPT_S = 30.0, 10.0, 10.0, 2.0
+"""Time limits of what is asked of the process."""
+POLITE_S, TERM_S = 1.0, 0.5
+"""How long it may take to end by itself, and after SIGTERM; with SIGKILL it is gone within two seconds."""
+COALESCE_S = 0.03
+"""Streamed text is handed on at most this often."""
+MEMORY_LOOK_S = 1.0
+"""How old a memory reading may be."""
+PROBE = Usage(input_tokens=8, output_tokens=1)
+"""What the CLI spends to try a full model id that is new to its process; no result contains it."""
+
+Price = Callable[[str | None, Usage], int | None]
+
+
+class ClaudeSession:
+    """One live claude process; see `claude_pool_nb.sessions.base.Session`.
+
+    Args:
+        price: What a usage costs at list price, for estimates.
+        max_tasks: After how many tasks the process should be replaced.
+        max_rss_bytes: Above which memory it should be replaced.
+
+    Example:
+        >>> session = ClaudeSession(lambda model, usage: None)
+        >>> session.launch_key, session.broken, session.info.pid
+        ('', False, None)
+    """
+
+    def __init__(self, price: Price, *, max_tasks: int = 500, max_rss_bytes: int = 1 << 30) -> None:
+        self._price = price
+        self._max_tasks = max_tasks
+        self._max_rss_bytes = max_rss_bytes
+        self._wire: Wire | None = None
+        self._launch: launching.Launch | None = None
+        self._options: ResolvedConfig | None = None
+        self._launch_key = ""
+        self._identity: processes.ProcessId | None = None
+        self._broken = False
+        self._closed = False
+        self._model: str | None = None
+        self._mode = PermissionMode.DEFAULT
+        self._known_ids: set[str] = set()
+        self._session_id: str | None = None
+        self._resume_point: str | None = None
+        self._reader: TurnReader | None = None
+        self._reset_seen = False
+        self._early: dict[str, Any] | None = None
+        self._wake: asyncio.Event | None = None
+        self._soon: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._tasks = 0
+        self._meter_nano: int | None = 0
+        self._meter_usage: Usage | None = Usage()
+        self._rss: tuple[float, int | None] = (0.0, None)
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> SessionInfo:
+        """Process, session id, model and memory, now."""
+        wire = self._wire
+        return SessionInfo(
+            pid=wire.pid if wire is not None and not wire.over else None,
+            session_id=self._session_id,
+            model=self._model,
+            rss_bytes=self._memory(),
+            started_at=self._identity.started_at if self._identity is not None else None,
+            executable=self._identity.executable if self._identity is not None else None,
+            resume_point=self._resume_point,
+        )
+
+    @property
+    def launch_key(self) -> str:
+        """The options it was opened with."""
+        return self._launch_key
+
+    @property
+    def broken(self) -> bool:
+        """True if it cannot be used again."""
+        return self._broken or self._closed or (self._wire is not None and self._wire.over)
+
+    @property
+    def needs_recycling(self) -> bool:
+        """True after many tasks, or when its process has grown large."""
+        return self._tasks >= self._max_tasks or (self._memory() or 0) > self._max_rss_bytes
+
+    def _memory(self) -> int | None:
+        """Resident bytes of the process and its children; read at most once a second."""
+        if self._identity is None or self.broken:
+            return None
+        now = time.monotonic()
+        if now - self._rss[0] >= MEMORY_LOOK_S or self._rss[1] is None:
+            self._rss = (now, processes.memory_of(self._identity.pid))
+        return self._rss[1]
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def open(self, options: ResolvedConfig) -> None:
+        """Start the process, and reset it unless a conversation goes on.
+
+        Raises:
+            ConfigError, CLINotFound, SessionError: it could not be opened.
+        """
+        if self._closed or self._wire is not None:
+            raise SessionError("A session is opened once; make a new one.")
+        self._launch = launching.plan(options)
+        self._options, self._launch_key = options, options.launch_key
+        self._model, self._mode = options.model, options.permission_mode
+        self._known_ids = {options.model} if options.model is not None else set()
+        self._wake = asyncio.Event()
+        try:
+            await self._start(self._launch)
+            if options.resume_session_id is None:
+                await self.reset()
+            else:
+                self._session_id, self._resume_point = options.resume_session_id, options.resume_at
+                self._meter_nano = self._meter_usage = None
+        except BaseException:
+            await self.close(kill=True)
+            raise
+
+    async def _start(self, plan: launching.Launch) -> None:
+        """Spawn and initialize."""
+        wire = Wire(self._message, self._lost)
+        self._wire = wire
+        processes.WATCHER.ensure()
+        await wire.spawn(plan.argv, plan.env, plan.cwd)
+        assert wire.pid is not None
+        processes.WATCHER.watch(wire.pid)
+        self._identity = processes.identify(wire.pid)
+        try:
+            await wire.request(plan.initialize, OPEN_S)
+        except TimeoutError:
+            said = wire.stderr or "it said nothing"
+            raise SessionError(f"The claude CLI did not get ready within {OPEN_S:g} s: {said}.") from None
+        except SessionLost:
+            raise self._start_failed(wire) from None
+        except RequestRefused as error:
+            raise SessionError(f"The claude CLI refused to start: {error}.") from None
+
+    def _start_failed(self, wire: Wire) -> SessionError:
+        """Why the CLI ended before it was ready."""
+        early = self._early or {}
+        said = "; ".join(str(e) for e in early.get("errors") or ()) or str(early.get("result") or "") or wire.stderr
+        last = said.splitlines()[-1].rstrip(".") if said else f"it said nothing (exit code {wire.returncode})"
+        if "root" in said and "permissions" in said:
+            return SessionError(f"{last}. Run the kernel as another user, or use another permission_mode.")
+        if "No conversation found" in said:
+            return SessionError(f"{last}: its transcript is gone; start the conversation under another name.")
+        return SessionError(f"The claude CLI ended while it was starting: {last}.")
+
+    async def reset(self) -> None:
+        """Forget the conversation, and verify that it is forgotten.
+
+        Raises:
+            ResetFailed: it did not confirm.
+            SessionLost: its process is gone.
+        """
+        wire = self._ready()
+        reader = self._listen()
+        self._reset_seen = False
+        wire.send(_user_message("/clear", composed=False))
+        try:
+            async with asyncio.timeout(RESET_S):
+                while reader.result is None and not wire.over:
+                    await self._stirred()
+        except TimeoutError:
+            self._broken = True
+            raise ResetFailed(f"The session did not confirm its reset within {RESET_S:g} s; it is replaced.") from None
+        finally:
+            self._reader = None
+        if reader.result is None:
+            raise SessionLost
+        if not self._reset_seen:
+            self._broken = True
+            raise ResetFailed(f"The session was not reset ({str(reader.result.get('result'))[:200]}); it is replaced.")
+        self._session_id = reader.result.get("session_id") or self._session_id
+        self._resume_point = None
+        self._meter_nano, self._meter_usage = 0, Usage()
+
+    async def interrupt(self) -> None:
+        """Stop the running turn; `ask` then ends with its TurnResult."""
+        wire = self._wire
+        if wire is None or wire.over or self._reader is None:
+            return
+        self._stopping = True
+        # An interrupt that is not answered leaves the turn running: whoever drives us goes on to close(kill=True).
+        with contextlib.suppress(TimeoutError, SessionError):
+            await wire.request({"subtype": "interrupt"}, INTERRUPT_S)
+
+    async def close(self, *, kill: bool = False) -> None:
+        """End the process and its tree; politely within two seconds, or at once."""
+        self._closed = True
+        wire = self._wire
+        if wire is not None and wire.pid is not None:
+            await self._end(wire, wire.pid, kill=kill)
+        if self._launch is not None:
+            self._launch.remove_files()
+
+    async def _end(self, wire: Wire, pid: int, *, kill: bool) -> None:
+        """Climb from the end of its input over SIGTERM to SIGKILL; then clear away what it started."""
+        started_at = self._identity.started_at if self._identity is not None else None
+        family = await asyncio.to_thread(processes.tree_of, pid) if not wire.exited.is_set() else []
+        if not kill and not wire.exited.is_set():
+            wire.end_input()
+            if not await _within(wire.exited, POLITE_S):
+                processes.terminate(pid)
+                await _within(wire.exited, TERM_S)
+        await asyncio.to_thread(processes.end_tree, pid, started_at, known=family)
+        await _within(wire.exited, TERM_S)
+        wire.abandon()
+        processes.WATCHER.forget(pid)
+
+    # -- turns --------------------------------------------------------------------------------------------------------
+
+    async def ask(self, turn: Turn) -> AsyncIterator[SessionEvent]:
+        """Send a prompt and yield what happens, ending with one TurnResult.
+
+        Raises:
+            SessionLost: the session was closed, or never opened.
+        """
+        if self._closed or self._wire is None:
+            raise SessionLost("The session is closed; its slot opens a new one.")
+        wire, begun = self._wire, time.monotonic()
+        if self.broken:
+            yield TurnResult(failure=crashed(wire.returncode, wire.stderr), session_id=self._session_id)
+            return
+        self._stopping = False
+        probe_nano, refused = await self._apply(wire, turn.options)
+        if refused is not None:
+            yield TurnResult(failure=refused, session_id=self._session_id, duration_s=time.monotonic() - begun)
+            return
+        self._tasks += 1
+        reader = self._listen()
+        finished = False
+        try:
+            wire.send(_user_message(turn.prompt, composed=True))
+            while reader.result is None and not wire.over:
+                await self._stirred()
+                for event in reader.take():
+                    yield event
+                if reader.retry is not None:
+                    await self._weigh_retry(reader)
+            for event in reader.take():
+                yield event
+            result = self._conclude(reader, turn.options, wire, probe_nano)
+            finished = True
+        finally:
+            self._reader = None
+            if not finished:
+                self._broken = True  # the turn goes on unheard
+        yield replace(result, duration_s=time.monotonic() - begun)
+
+    async def _apply(self, wire: Wire, options: ResolvedConfig) -> tuple[int | None, Failure | None]:
+        """Set model and permission mode where they differ; give what that cost, and the failure if it did not work."""
+        cost: int | None = 0
+        request = "set_model"
+        try:
+            if options.model is not None and options.model != self._model:
+                if is_full_id(options.model) and options.model not in self._known_ids:
+                    cost = self._price(options.model, PROBE)
+                    self._known_ids.add(options.model)
+                await wire.request({"subtype": "set_model", "model": options.model}, CONTROL_S)
+                self._model = options.model
+            request = "set_permission_mode"
+            if options.permission_mode is not self._mode:
+                await wire.request({"subtype": request, "mode": options.permission_mode.value}, CONTROL_S)
+                self._mode = options.permission_mode
+        except RequestRefused as error:
+            word = "unknown_model" if request == "set_model" else "permission_mode"
+            return cost, Failure(FailureKind.REQUEST, word, f"The claude CLI refused {request}: {error}; change it.")
+        except SessionLost:
+            return cost, crashed(wire.returncode, wire.stderr)
+        except TimeoutError:
+            self._broken = True
+            return cost, hung(request, CONTROL_S)
+        return cost, None
+
+    async def _weigh_retry(self, reader: TurnReader) -> None:
+        """Take the CLI's notice that it would ask again as the answer, if the API refused before any work was done.
+
+        The pool does its own retries, on one clock for all slots; and only the notice tells how long the API asked
+        to wait. A refused key is never asked again.
+        """
+        notice = RetryNotice.of(reader.retry or {})
+        if notice.status is None or self._stopping or reader.refusal is not None:
+            return
+        if not reader.started or notice.status in {401, 403}:
+            reader.refusal = notice
+            await self.interrupt()
+
+    def _conclude(self, reader: TurnReader, options: ResolvedConfig, wire: Wire, probe_nano: int | None) -> TurnResult:
+        """Make the result of a turn; the meter is read before anything else."""
+        raw = reader.result
+        if raw is None:
+            usage, cost = reader.so_far()
+            basis = CostBasis.UNKNOWN if cost is None or not reader.started else CostBasis.ESTIMATED
+            failure: Failure | None = crashed(wire.returncode, wire.stderr)
+            structured, turns, api_s, output = None, 0, 0.0, reader.answer
+            denials: tuple[Denial, ...] = ()
+        else:
+            usage, cost, basis = self._read_meter(raw, reader)
+            denials = denials_of(raw.get("permission_denials"))
+            reader.deny({str(d.get("tool_use_id")) for d in raw.get("permission_denials") or ()})
+            failure = classify(raw, reader.error, max_turns=options.max_turns)
+            if reader.refusal is not None and failure is not None:
+                failure = of_notice(reader.refusal)
+            structured = raw.get("structured_output")
+            turns = int(raw.get("num_turns") or 0)
+            api_s = float(raw.get("duration_api_ms") or 0) / 1000
+            output = str(raw.get("result") or "") if failure is None else reader.answer
+            self._session_id = raw.get("session_id") or self._session_id
+        if probe_nano is None or probe_nano > 0:
+            cost, basis = (cost or 0) + (probe_nano or 0), CostBasis.ESTIMATED
+        self._settle(reader, failure)
+        warnings = []
+        if reader.model is not None and not same_model(options.model, reader.model):
+            warnings.append(f"{reader.model} answered, not {options.model}")
+        return TurnResult(
+            output=output,
+            failure=failure,
+            cost_nano=cost or 0,
+            cost_basis=basis,
+            usage=usage,
+            turns=turns,
+            model=reader.model,
+            session_id=self._session_id,
+            api_s=api_s,
+            structured=structured,
+            denials=denials,
+            wrote=reader.wrote,
+            warnings=tuple(warnings),
+        )
+
+    def _read_meter(self, raw: dict[str, Any], reader: TurnReader) -> tuple[Usage, int | None, CostBasis]:
+        """Tokens and cost of the turn as the growth of the session's totals."""
+        total_nano = nano(float(raw.get("total_cost_usd") or 0.0))
+        total_usage = model_usage_of(raw.get("modelUsage"))
+        seen, estimate = reader.so_far()
+        if self._meter_nano is None or self._meter_usage is None:
+            # A resumed session's totals include what it cost before, which is not known here.
+            usage, cost, basis = seen, estimate, CostBasis.ESTIMATED
+        else:
+            cost = total_nano - self._meter_nano
+            usage = _difference(total_usage, self._meter_usage)
+            basis = CostBasis.EXACT
+            if cost and any(self._price(model, Usage(1)) is None for model in raw.get("modelUsage") or ()):
+                basis = CostBasis.ESTIMATED  # the CLI prices a model it does not know at a rate of its own
+        self._meter_nano, self._meter_usage = total_nano, total_usage
+        return usage, cost, basis
+
+    def _settle(self, reader: TurnReader, failure: Failure | None) -> None:
+        """After a turn: where a conversation would be taken up again, and whether this session can go on."""
+        if failure is None:
+            self._resume_point = reader.last_message_id or self._resume_point
+            return
+        if failure.kind is FailureKind.CRASH:
+            self._broken = True
+        elif self._options is not None and self._options.conversation is not None:
+            self._broken = True  # the failed prompt is in the history: the conversation is reopened before it
+
+    # -- hearing ------------------------------------------------------------------------------------------------------
+
+    def _ready(self) -> Wire:
+        """The process, if it can be used."""
+        if self._wire is None or self.broken:
+            raise SessionLost
+        return self._wire
+
+    def _listen(self) -> TurnReader:
+        """Begin to read a turn."""
+        self._reader = TurnReader(self._price)
+        assert self._wake is not None
+        self._wake.clear()
+        return self._reader
+
+    async def _stirred(self) -> None:
+        """Wait until something was heard."""
+        assert self._wake is not None
+        await self._wake.wait()
+        self._wake.clear()
+
+    def _message(self, message: dict[str, Any]) -> None:
+        """Take a message of the process; wake whoever waits, for streamed text only now and then."""
+        kind = message.get("type")
+        if kind == "conversation_reset":
+            self._reset_seen = True
+            return
+        if self._reader is None:
+            if kind == "result":
+                self._early = message
+            return
+        urgency = self._reader.feed(message)
+        if urgency is Urgency.NOW:
+            self._rouse()
+        elif urgency is Urgency.SOON and self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(COALESCE_S, self._rouse)
+
+    def _rouse(self) -> None:
+        """Wake whoever waits."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        if self._wake is not None:
+            self._wake.set()
+
+    def _lost(self) -> None:
+        """The process is gone."""
+        self._rouse()
+
+
+def _user_message(text: str, *, composed: bool) -> dict[str, Any]:
+    """A prompt for the CLI; a composed one is data: no command is run and no file is read for it."""
+    message: dict[str, Any] = {
+        "type": "user",
+        "message": {"role": "user", "content": text},
+        "parent_tool_use_id": None,
+        "session_id": "",
+        "uuid": str(uuid4()),
+    }
+    if composed:
+        message["client_composed"] = True
+    return message
+
+
+def _difference(now: Usage, before: Usage) -> Usage:
+    """What was added to cumulative counts."""
+    return Usage(
+        now.input_tokens - before.input_tokens,
+        now.output_tokens - before.output_tokens,
+        now.cache_read_tokens - before.cache_read_tokens,
+        now.cache_write_tokens - before.cache_write_tokens,
+    )
+
+
+async def _within(event: asyncio.Event, limit_s: float) -> bool:
+    """Wait for an event; False if it did not come in time."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

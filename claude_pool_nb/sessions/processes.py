@@ -1,0 +1,296 @@
+"""Ending whole process trees, and leaving no orphan behind a kernel that died.
+
+A claude process in mid-turn does not end when its kernel does, and what it started (shells, MCP servers) may outlive
+it too. So one small watcher process per kernel waits for the kernel to go, and then ends every tree it was told of.
+A process is named by pid and start time together, because pids are used again.
+
+Invariants: nothing is signalled whose start time does not fit; the watcher lives outside the kernel's process group
+and ends by itself; every process of ours carries `MARK` in its environment, by which descendants that left their
+tree are found.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    import psutil
+
+MARK = "CLAUDE_POOL_NB_KERNEL"
+"""Name of the environment variable that tells whose descendants are whose."""
+START_TIME_SLACK_S = 0.05
+"""By how much two readings of one process's start time may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """One process, for good: its pid, and when it started, in unix seconds."""
+
+    pid: int
+    started_at: float
+    executable: str = ""
+
+
+def identify(pid: int) -> ProcessId | None:
+    """Name a running process so that it cannot be mistaken for a later one; None if it is gone.
+
+    Example:
+        >>> import os
+        >>> identify(os.getpid()).pid == os.getpid()
+        True
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            executable = ""
+            with suppress(psutil.AccessDenied):
+                executable = process.exe()
+            return ProcessId(pid, process.create_time(), executable)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def tree_of(pid: int) -> list[psutil.Process]:
+    """The process and its descendants, oldest first; what left its tree but kept its session is among them."""
+    import psutil
+
+    try:
+        root = psutil.Process(pid)
+        found = {p.pid: p for p in (root, *root.children(recursive=True))}
+    except psutil.NoSuchProcess:
+        found = {}
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            if process.pid not in found and os.getsid(process.pid) == pid:
+                found[process.pid] = process
+    return list(found.values())
+
+
+def end_tree(pid: int, started_at: float | None = None, *, known: Iterable[psutil.Process] = ()) -> int:
+    """Kill a process and all its descendants at once; say how many were still there.
+
+    Args:
+        pid: The root; it must lead a session of its own.
+        started_at: When it started; if given and no longer true, nothing is done to that pid.
+        known: Descendants seen earlier, which may have been orphaned since.
+
+    Example:
+        >>> end_tree(2**22 + 1)
+        0
+    """
+    import psutil
+
+    victims = {p.pid: p for p in known}
+    now = identify(pid)
+    if now is None or started_at is None or abs(now.started_at - started_at) < START_TIME_SLACK_S:
+        victims |= {p.pid: p for p in tree_of(pid)}
+    ended = 0
+    for process in victims.values():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            # is_running compares start times: a pid that was used again is left alone.
+            if process.pid != os.getpid() and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                process.kill()
+                ended += 1
+    return ended
+
+
+def end_orphans(processes: Iterable[ProcessId | tuple[int, float, str]]) -> int:
+    """End the trees of an earlier kernel, where pid, start time, user and executable all fit; say how many.
+
+    Example:
+        >>> end_orphans([(2**22 + 1, 0.0, "/usr/bin/claude")])
+        0
+    """
+    import psutil
+
+    ended = 0
+    for entry in processes:
+        wanted = entry if isinstance(entry, ProcessId) else ProcessId(*entry)
+        now = identify(wanted.pid)
+        if now is None or abs(now.started_at - wanted.started_at) >= START_TIME_SLACK_S:
+            continue
+        if wanted.executable and now.executable != wanted.executable:
+            continue
+        with suppress(psutil.Error):
+            if psutil.Process(wanted.pid).uids().real == os.getuid():
+                ended += end_tree(wanted.pid, wanted.started_at) > 0
+    return ended
+
+
+class Watcher:
+    """The process that ends what a dead kernel left; one per kernel, started with the first tree.
+
+    Example:
+        >>> watcher = Watcher()
+        >>> watcher.running
+        False
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+        self._watched: set[int] = set()
+        self.mark = uuid4().hex
+        """What the environment of watched processes holds under `MARK`."""
+
+    @property
+    def running(self) -> bool:
+        """True while the watcher process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        return self._process.pid if self._process is not None else None
+
+    def watch(self, pid: int) -> None:
+        """End that process's tree if this kernel dies."""
+        with self._lock:
+            self._watched.add(pid)
+            self._say(f"+{pid}\n")
+
+    def forget(self, pid: int) -> None:
+        """That process is gone."""
+        with self._lock:
+            self._watched.discard(pid)
+            if self.running:
+                self._say(f"-{pid}\n")
+
+    def ensure(self) -> None:
+        """Start the watcher process, unless it runs."""
+        with self._lock:
+            self._start()
+
+    def close(self) -> None:
+        """Let the watcher process go; what is still watched is ended by it."""
+        with self._lock:
+            process, self._process = self._process, None
+            if process is not None and self._owner == os.getpid():
+                if process.stdin is not None:
+                    with suppress(OSError):
+                        process.stdin.close()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2)
+
+    def _start(self) -> None:
+        """Start it, and tell it what was told to one that has gone."""
+        if self.running and self._owner == os.getpid():
+            return
+        self._owner = os.getpid()
+        # -S and no package of ours: it starts in milliseconds, and psutil is found by the path it is given.
+        import psutil
+
+        where = os.path.dirname(os.path.dirname(psutil.__file__))
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _WATCHER, where, str(self._owner), MARK, self.mark],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env={"PATH": os.environ.get("PATH", os.defpath)},
+        )
+        for pid in self._watched:
+            self._write(f"+{pid}\n")
+
+    def _say(self, line: str) -> None:
+        """Tell it something; a watcher that was killed is started again."""
+        if not (self.running and self._owner == os.getpid()):
+            self._start()  # which tells it of every watched pid
+            return
+        self._write(line)
+
+    def _write(self, line: str) -> None:
+        """Write to its pipe; if it has just died the next word starts a new one."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(line.encode())
+            self._process.stdin.flush()
+
+
+_WATCHER = r"""
+import os, select, signal, sys
+sys.path.append(sys.argv[1])
+kernel, mark = int(sys.argv[2]), sys.argv[3] + "=" + sys.argv[4]
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+watched, rest = set(), b""
+while True:
+    # The pipe's end is the usual sign; a forked copy of the kernel may hold it open, so the parent is looked at too.
+    ready = select.select([0], [], [], 0.5)[0]
+    if ready:
+        data = os.read(0, 4096)
+        if not data:
+            break
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            (watched.add if line[:1] == b"+" else watched.discard)(int(line[1:]))
+    elif os.getppid() != kernel:
+        break
+import psutil
+def ours(process):
+    try:
+        if os.getsid(process.pid) in watched:
+            return True
+        return process.environ().get(sys.argv[3]) == sys.argv[4]
+    except (OSError, psutil.Error):
+        return False
+for sweep in range(3):
+    victims = {}
+    for pid in watched:
+        try:
+            root = psutil.Process(pid)
+            victims.update((p.pid, p) for p in [root, *root.children(recursive=True)])
+        except psutil.Error:
+            pass
+    victims.update((p.pid, p) for p in psutil.process_iter() if p.pid != os.getpid() and ours(p))
+    for process in victims.values():
+        try:
+            process.kill()
+        except psutil.Error:
+            pass
+    if not victims:
+        break
+"""
+
+WATCHER = Watcher()
+"""This kernel's."""
+
+
+def memory_of(pid: int) -> int | None:
+    """Resident bytes of a process and its descendants; None if it is gone.
+
+    Example:
+        >>> import os
+        >>> memory_of(os.getpid()) > 0
+        True
+    """
+    import psutil
+
+    try:
+        root = psutil.Process(pid)
+        total = int(root.memory_info().rss)
+        for child in root.children(recursive=True):
+            with suppress(psutil.Error):
+                total += child.memory_info().rss
+    except psutil.Error:
+        return None
+    return total
+
+
+def terminate(pid: int) -> None:
+    """Ask a process group to end."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGTERM)
