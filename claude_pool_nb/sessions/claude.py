@@ -110,7 +110,10 @@ class ClaudeSession:
     @property
     def needs_recycling(self) -> bool:
         """True after many tasks, or when its process has grown large."""
-        return self._tasks >= self._max_tasks or (self._memory() or 0) > self._max_rss_bytes
+        options = self._options
+        max_tasks = (options and options.max_tasks_per_process) or self._max_tasks
+        max_rss_bytes = (options and options.max_rss_bytes) or self._max_rss_bytes
+        return self._tasks >= max_tasks or (self._memory() or 0) > max_rss_bytes
 
     def _memory(self) -> int | None:
         """Resident bytes of the process and its children; read at most once a second."""

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from claude_pool_nb.config import ResolvedConfig
 from claude_pool_nb.errors import MissingCredentials
+from claude_pool_nb.options import validate_model
 from claude_pool_nb.records import Usage
 from claude_pool_nb.sessions.base import BackendInfo, Session
 from claude_pool_nb.sessions.claude import ClaudeSession
 from claude_pool_nb.sessions.credentials import find_credentials
 from claude_pool_nb.sessions.launch import environment, find_cli, verify
-from claude_pool_nb.sessions.models import check_model
 from claude_pool_nb.sessions.processes import WATCHER
 
 SLOT_BYTES = 345 << 20
@@ -70,8 +70,9 @@ class ClaudeBackend:
         self._options = options
         verify(options)
         env = environment(options)
-        check_model(options.model, env)
-        check_model(options.fallback_model, env)
+        for name in (options.model, options.fallback_model):
+            if name is not None:
+                validate_model(name, backend="claude")
         find_cli(options.cli_path)
         find_credentials(options, env)
         warning = await asyncio.to_thread(memory_warning, slots)
