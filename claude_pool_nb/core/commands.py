@@ -92,3 +92,9 @@ class WakeAt(Command):
 @dataclass(frozen=True, slots=True)
 class Closed(Command):
     """Drained: every task is final and every slot is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBudget(Command):
+    """Read the budget from the ledger (after the writes before it) and say BudgetRead: only what other pools hold back
+    keeps this pool's tasks from running."""
