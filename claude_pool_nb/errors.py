@@ -128,6 +128,10 @@ class StoreTooNew(StoreError):
     """The ledger was written by a newer claude-pool-nb; upgrade the package, or pass another file with store=PATH."""
 
 
+class StoreConflict(StoreError):
+    """The ledger holds another state than this pool supposed: another pool has taken over; see `%pool runs`."""
+
+
 class StoreFull(StoreError):
     """The disk of the ledger is full: nothing more is sent; free some space, then `%pool unpause` goes on."""
 
