@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from claude_pool_nb.config import PermissionMode, ResolvedConfig
+from claude_pool_nb.config import PermissionMode, ResolvedConfig, SlotMode
 from claude_pool_nb.errors import ResetFailed, SessionError, SessionLost
 from claude_pool_nb.records import CostBasis, Denial, Failure, FailureKind, TurnResult, Usage, nano
 from claude_pool_nb.sessions import launch as launching
@@ -145,7 +145,7 @@ class ClaudeSession:
                 await self.reset()
             else:
                 self._session_id, self._resume_point = options.resume_session_id, options.resume_at
-                self._meter_nano = self._meter_usage = None
+                await self._read_resumed_meter()
         except BaseException:
             await self.close(kill=True)
             raise
@@ -180,6 +180,17 @@ class ClaudeSession:
             return SessionError(f"{last}: its transcript is gone; start the conversation under another name.")
         return SessionError(f"The claude CLI ended while it was starting: {last}.")
 
+    async def _read_resumed_meter(self) -> None:
+        """Learn what a resumed session cost before: its totals go on from there."""
+        self._meter_nano = self._meter_usage = None
+        # Where the CLI has no such request the first turn's cost is an estimate, and says so.
+        with contextlib.suppress(RequestRefused, TimeoutError):
+            answer = await self._ready().request({"subtype": "get_usage"}, CONTROL_S)
+            spent = answer.get("session") or {}
+            if "total_cost_usd" in spent and "model_usage" in spent:
+                self._meter_nano = nano(float(spent["total_cost_usd"]))
+                self._meter_usage = model_usage_of(spent["model_usage"])
+
     async def reset(self) -> None:
         """Forget the conversation, and verify that it is forgotten.
 
@@ -188,9 +199,10 @@ class ClaudeSession:
             SessionLost: its process is gone.
         """
         wire = self._ready()
-        reader = self._listen()
+        message = _user_message("/clear", composed=False)
+        reader = self._listen(message["uuid"])
         self._reset_seen = False
-        wire.send(_user_message("/clear", composed=False))
+        wire.send(message)
         try:
             async with asyncio.timeout(RESET_S):
                 while reader.result is None and not wire.over:
@@ -262,10 +274,11 @@ class ClaudeSession:
             yield TurnResult(failure=refused, session_id=self._session_id, duration_s=time.monotonic() - begun)
             return
         self._tasks += 1
-        reader = self._listen()
+        message = _user_message(turn.prompt, composed=True)
+        reader = self._listen(message["uuid"])
         finished = False
         try:
-            wire.send(_user_message(turn.prompt, composed=True))
+            wire.send(message)
             while reader.result is None and not wire.over:
                 await self._stirred()
                 for event in reader.take():
@@ -275,6 +288,7 @@ class ClaudeSession:
             for event in reader.take():
                 yield event
             result = self._conclude(reader, turn.options, wire, probe_nano)
+            await self._settle(wire, reader, message["uuid"], result.failure)
             finished = True
         finally:
             self._reader = None
@@ -343,7 +357,6 @@ class ClaudeSession:
             self._session_id = raw.get("session_id") or self._session_id
         if probe_nano is None or probe_nano > 0:
             cost, basis = (cost or 0) + (probe_nano or 0), CostBasis.ESTIMATED
-        self._settle(reader, failure)
         warnings = []
         if reader.model is not None and not same_model(options.model, reader.model):
             warnings.append(f"{reader.model} answered, not {options.model}")
@@ -377,18 +390,30 @@ class ClaudeSession:
             basis = CostBasis.EXACT
             if cost and any(self._price(model, Usage(1)) is None for model in raw.get("modelUsage") or ()):
                 basis = CostBasis.ESTIMATED  # the CLI prices a model it does not know at a rate of its own
+            if raw.get("terminal_reason") == "aborted_streaming" and reader.started:
+                basis = CostBasis.ESTIMATED  # the output of a call that was cut off was never counted by the API
         self._meter_nano, self._meter_usage = total_nano, total_usage
         return usage, cost, basis
 
-    def _settle(self, reader: TurnReader, failure: Failure | None) -> None:
-        """After a turn: where a conversation would be taken up again, and whether this session can go on."""
+    async def _settle(self, wire: Wire, reader: TurnReader, prompt_id: str, failure: Failure | None) -> None:
+        """After a turn: note where the conversation would be taken up again, or roll a failed turn back.
+
+        The prompt of a failed turn stays in the history and would be sent along with the next one. In an isolated slot
+        the reset removes it; a conversation goes back to before it, and where that is refused the session is broken,
+        to be opened again at its resume point.
+        """
+        options = self._options
         if failure is None:
             self._resume_point = reader.last_message_id or self._resume_point
-            return
-        if failure.kind is FailureKind.CRASH:
+        elif failure.kind is FailureKind.CRASH:
             self._broken = True
-        elif self._options is not None and self._options.conversation is not None:
-            self._broken = True  # the failed prompt is in the history: the conversation is reopened before it
+        elif options is not None and (options.conversation is not None or options.slot_mode is SlotMode.PERSISTENT):
+            request = {"subtype": "rewind_conversation", "target_message_uuid": prompt_id}
+            try:
+                answer = await wire.request(request, CONTROL_S)
+                self._broken = not answer.get("rewound")
+            except (SessionError, TimeoutError):
+                self._broken = True
 
     # -- hearing ------------------------------------------------------------------------------------------------------
 
@@ -398,9 +423,9 @@ class ClaudeSession:
             raise SessionLost
         return self._wire
 
-    def _listen(self) -> TurnReader:
-        """Begin to read a turn."""
-        self._reader = TurnReader(self._price)
+    def _listen(self, prompt_id: str) -> TurnReader:
+        """Begin to read the turn of a prompt."""
+        self._reader = TurnReader(self._price, prompt_id)
         assert self._wake is not None
         self._wake.clear()
         return self._reader

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -38,6 +39,21 @@ class Urgency(IntEnum):
     NOW = 2
 
 
+@dataclass(slots=True)
+class _Call:
+    """One call of the model, as far as it has come."""
+
+    usage: Usage = Usage()
+    model: str | None = None
+    chars: int = 0
+
+    @property
+    def counted(self) -> Usage:
+        """Its tokens, with what was streamed since its last count."""
+        streamed = -(-self.chars // CHARS_PER_TOKEN)
+        return replace(self.usage, output_tokens=max(self.usage.output_tokens, streamed))
+
+
 class TurnReader:
     """Reads the messages of one turn.
 
@@ -50,17 +66,16 @@ class TurnReader:
         [TextDelta(text='hi', thinking=False)]
     """
 
-    def __init__(self, price: Callable[[str | None, Usage], int | None]) -> None:
+    def __init__(self, price: Callable[[str | None, Usage], int | None], prompt_id: str | None = None) -> None:
         self._price = price
+        self._prompt_id = prompt_id
         self._events: list[SessionEvent] = []
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._answer: list[str] = []
         self._last_answer = ""
         self._settled: dict[str | None, Usage] = {}
-        self._call = Usage()
-        self._call_model: str | None = None
-        self._call_chars = 0
+        self._calls: dict[str | None, _Call] = {}
         self._stirred = False
         self._tools: dict[str, str] = {}
         self._denied: set[str] = set()
@@ -85,10 +100,9 @@ class TurnReader:
         """Take one message of the CLI."""
         kind = message.get("type")
         if kind == "stream_event":
-            return self._stream(message["event"], inner=message.get("parent_tool_use_id") is not None)
+            return self._stream(message["event"], message.get("parent_tool_use_id"))
         if kind == "result":
-            self.result = message
-            return Urgency.NOW
+            return self._end(message)
         if kind == "assistant":
             return self._assistant(message)
         if kind == "user":
@@ -99,45 +113,34 @@ class TurnReader:
             return self._system(message)
         return self._stir()
 
-    def _stream(self, event: dict[str, Any], *, inner: bool) -> Urgency:
-        """An event of the API's stream; `inner` if it belongs to a subagent."""
+    def _stream(self, event: dict[str, Any], stream: str | None) -> Urgency:
+        """An event of the API's stream; `stream` names the subagent it belongs to, if any."""
         kind = event.get("type")
+        call = self._calls.setdefault(stream, _Call())
         if kind == "content_block_delta":
             delta = event["delta"]
-            text = delta.get("text")
-            if text is not None:
-                self._call_chars += len(text)
-                if not inner:
-                    self._flush(thinking=True)
-                    self._text.append(text)
-                    self._answer.append(text)
-                return self._stir()
-            thought = delta.get("thinking")
-            if thought is not None:
-                self._call_chars += len(thought)
-                if not inner:
-                    self._flush(thinking=False)
-                    self._thinking.append(thought)
-                return self._stir()
-            self._call_chars += len(delta.get("partial_json") or "")
+            text, thought = delta.get("text"), delta.get("thinking")
+            call.chars += len(text or thought or delta.get("partial_json") or "")
+            if stream is None and text:
+                self._flush(thinking=True)
+                self._text.append(text)
+                self._answer.append(text)
+            elif stream is None and thought:
+                self._flush(thinking=False)
+                self._thinking.append(thought)
             return self._stir()
         if kind == "message_start":
-            self._settle()
+            self._settle(call)
             body = event["message"]
-            self._call = usage_of(body.get("usage") or {})
-            self._call_model = body.get("model")
-            if not inner:
+            self._calls[stream] = _Call(usage_of(body.get("usage") or {}), body.get("model"))
+            if stream is None:
                 self.model = body.get("model") or self.model
                 self._close_answer()
             return self._begin()
         if kind == "message_delta":
-            usage = event.get("usage") or {}
-            self._call = _larger(self._call, usage_of(usage))
-            self._call_chars = 0
-            return self._stir()
-        if kind == "content_block_start":
-            return self._stir()
-        return Urgency.NONE
+            call.usage = _larger(call.usage, usage_of(event.get("usage") or {}))
+            call.chars = 0
+        return self._stir()
 
     def _begin(self) -> Urgency:
         """A call of the model began to answer."""
@@ -146,6 +149,14 @@ class TurnReader:
         self.started = True
         usage, cost = self.so_far()
         self._events.append(TurnStarted(usage, cost or 0, self.model))
+        return Urgency.NOW
+
+    def _end(self, message: dict[str, Any]) -> Urgency:
+        """The end of a turn: of ours, unless it names other prompts (a background task may wake the CLI by itself)."""
+        named = {message.get("user_message_uuid"), *(message.get("user_message_uuids") or ())} - {None}
+        if named and self._prompt_id is not None and self._prompt_id not in named:
+            return self._stir()
+        self.result = message
         return Urgency.NOW
 
     def _assistant(self, message: dict[str, Any]) -> Urgency:
@@ -195,11 +206,13 @@ class TurnReader:
     def so_far(self) -> tuple[Usage, int | None]:
         """Tokens of the turn until now and what they cost at list price; None where no price is known."""
         calls = dict(self._settled)
-        if self._call_model is not None or self._call != Usage():
-            calls[self._call_model] = calls.get(self._call_model, Usage()) + self._current()
+        for call in self._calls.values():
+            calls[call.model] = calls.get(call.model, Usage()) + call.counted
         total, cost = Usage(), 0
         known = True
         for model, usage in calls.items():
+            if usage == Usage():
+                continue
             total += usage
             price = self._price(model, usage)
             known = known and price is not None
@@ -242,19 +255,9 @@ class TurnReader:
             self._last_answer = "".join(self._answer)
             self._answer = []
 
-    def _current(self) -> Usage:
-        """Tokens of the call that is running, with what was streamed since its last count."""
-        call = self._call
-        streamed = -(-self._call_chars // CHARS_PER_TOKEN)
-        return Usage(
-            call.input_tokens, max(call.output_tokens, streamed), call.cache_read_tokens, call.cache_write_tokens
-        )
-
-    def _settle(self) -> None:
-        """Add the call before to what is settled."""
-        if self._call != Usage():
-            self._settled[self._call_model] = self._settled.get(self._call_model, Usage()) + self._current()
-        self._call, self._call_chars = Usage(), 0
+    def _settle(self, call: _Call) -> None:
+        """Add a call to what is settled."""
+        self._settled[call.model] = self._settled.get(call.model, Usage()) + call.counted
 
 
 def usage_of(raw: dict[str, Any]) -> Usage:
