@@ -180,7 +180,7 @@ class Ledger:
 
     def flush(self) -> None:
         """Wait until everything written so far is committed."""
-        self._do(lambda _connection: None)
+        self.transact(lambda _connection: None)
 
     def close(self) -> None:
         """Commit what waits and let go of the database. May be called twice."""
@@ -197,8 +197,12 @@ class Ledger:
             raise StoreError(f"The ledger {self.where} was opened read only; open it without read_only to write")
         return self._writer
 
-    def _do(self, function: Callable[[Connection], T]) -> T:
-        """Do something in a transaction of the writer, and wait for its commit."""
+    def transact(self, function: Callable[[Connection], T]) -> T:
+        """Do something in a transaction of the writer, and wait for its commit. For the modules of the store.
+
+        Raises:
+            StoreError: it could not be committed; nothing of it is in the ledger.
+        """
         future: Future[T] = Future()
         self._writing().submit(Call(function, future, None))
         return future.result()
@@ -232,7 +236,7 @@ class Ledger:
             "process_start_at": start,
             "started_at": time.time(),
         }
-        number = self._do(lambda connection: _inserted(connection, schema.pool, row))
+        number = self.transact(lambda connection: _inserted(connection, schema.pool, row))
         return f"p{number}"
 
     def close_pool(self, pool_id: str) -> None:
@@ -245,7 +249,7 @@ class Ledger:
                 pool.update().where(pool.c.id == number, pool.c.ended_at.is_(None)).values(ended_at=at, ended="closed")
             )
 
-        self._do(closing)
+        self.transact(closing)
 
     def recover(self, alive: Alive | None = None) -> Recovery:
         """Interrupt what pools that are gone have left unfinished, and settle their reservations.
@@ -258,7 +262,7 @@ class Ledger:
             What was interrupted, and the processes that are left to be ended.
         """
         at = time.time()
-        return self._do(lambda connection: recovery.recover(connection, alive or recovery.is_alive, at))
+        return self.transact(lambda connection: recovery.recover(connection, alive or recovery.is_alive, at))
 
     def record_process(self, pool_id: str, slot_id: str, pid: int, start_time: float, executable: str) -> Future[None]:
         """Write down a launched process, so that it can be ended if this kernel dies. Nobody need wait for it."""
@@ -334,7 +338,7 @@ class Ledger:
                     connection.execute(budget.update().where(budget.c.id == number).values(limit_nano=limit))
             return _read_budget(connection, number)
 
-        return self._do(opened)
+        return self.transact(opened)
 
     def budget(self, budget_id: int) -> BudgetRecord:
         """A budget as it is now.
@@ -369,7 +373,7 @@ class Ledger:
 
         Budgets keep what was spent. Returns the number of runs deleted.
         """
-        return self._do(lambda connection: _prune(connection, before_at))
+        return self.transact(lambda connection: _prune(connection, before_at))
 
 
 def _close(reference: weakref.ref[Ledger]) -> None:

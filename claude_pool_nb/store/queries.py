@@ -1,0 +1,448 @@
+"""Reading records back: what a restarted kernel, a resume and a handle need to know.
+
+Invariants: nothing here writes; every answer is one moment of the ledger; a record read back equals the record that
+the events described.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, func, select
+
+from claude_pool_nb.errors import RunNotFound, TaskNotFound
+from claude_pool_nb.records import (
+    AttemptRecord,
+    AttemptState,
+    BudgetRecord,
+    CostBasis,
+    Denial,
+    Failure,
+    FailureKind,
+    RunRecord,
+    RunState,
+    TaskRecord,
+    TaskState,
+    TurnResult,
+    Usage,
+)
+from claude_pool_nb.store import schema
+from claude_pool_nb.store.batch import pool_number, run_number, task_key
+from claude_pool_nb.store.ledger import Ledger
+
+__all__ = [
+    "EventRow",
+    "PoolRow",
+    "attempts",
+    "budgets",
+    "events",
+    "history",
+    "latest_run",
+    "pool",
+    "run",
+    "run_numbers",
+    "runs",
+    "task",
+    "tasks",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An event as the ledger keeps it."""
+
+    id: int
+    """Its number: events are in the order of their commits."""
+    at: float
+    """When it happened."""
+    kind: str
+    """`task_running`, `slot_changed` ..."""
+    state: str | None = None
+    """The state it led to."""
+    pool_id: str | None = None
+    """Whose event it is."""
+    run_id: str | None = None
+    """The run it is about."""
+    task_id: str | None = None
+    """The task it is about."""
+    attempt: int | None = None
+    """The attempt it is about."""
+    slot_id: str | None = None
+    """The slot it is about."""
+    payload: str | None = None
+    """More, as JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRow:
+    """A pool as the ledger keeps it."""
+
+    id: str
+    """`p7`."""
+    backend: str
+    """`claude`, `demo` or `replay`."""
+    config: str
+    """Its configuration as JSON text."""
+    notebook: str | None
+    """Whose it is."""
+    play_money: bool
+    """Whether its dollars are not real."""
+    host: str
+    """The machine of its process."""
+    pid: int
+    """Its process."""
+    started_at: float
+    """When it was started."""
+    ended_at: float | None
+    """When it ended."""
+    ended: str | None
+    """How: `closed`, or `gone` without a word."""
+
+
+def _run_key(run_id: str) -> int:
+    """A run's number; what is no run's id is not found."""
+    if not re.fullmatch(r"r[0-9]{1,9}", run_id):
+        raise RunNotFound(f"{run_id!r} is no run's id; ids look like r12, and `%pool runs` lists them")
+    return run_number(run_id)
+
+
+def _task_keys(task_id: str) -> tuple[int, int]:
+    """A task's numbers; what is no task's id is not found."""
+    if not re.fullmatch(r"r[0-9]{1,9}\.[0-9]{1,9}", task_id):
+        raise TaskNotFound(f"{task_id!r} is no task's id; ids look like r12.3, and `%pool tasks` lists them")
+    return task_key(task_id)
+
+
+def run_numbers(run_ids: Iterable[str]) -> list[int]:
+    """The numbers of runs.
+
+    Raises:
+        RunNotFound: one is no run's id.
+
+    Example:
+        >>> run_numbers(["r1", "r12"])
+        [1, 12]
+    """
+    return [_run_key(run_id) for run_id in run_ids]
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+def run(ledger: Ledger, run_id: str) -> RunRecord:
+    """A run as it is now.
+
+    Raises:
+        RunNotFound: there is none of that id.
+    """
+    number = _run_key(run_id)
+    with ledger.reading() as connection:
+        row = connection.execute(select(schema.run).where(schema.run.c.number == number)).first()
+    if row is None:
+        raise RunNotFound(f"There is no run {run_id} in {ledger.where}; `%pool runs` lists them")
+    return _run(row)
+
+
+def runs(ledger: Ledger, *, pool_id: str | None = None, limit: int | None = None) -> list[RunRecord]:
+    """Runs, oldest first; with a limit the latest ones."""
+    query = select(schema.run)
+    if pool_id is not None:
+        query = query.where(schema.run.c.pool == pool_number(pool_id))
+    with ledger.reading() as connection:
+        return [_run(row) for row in _last(connection, query, limit, schema.run.c.number)]
+
+
+def latest_run(ledger: Ledger, *, pool_id: str | None = None) -> RunRecord | None:
+    """The run that was accepted last."""
+    found = runs(ledger, pool_id=pool_id, limit=1)
+    return found[0] if found else None
+
+
+# -- tasks and attempts ------------------------------------------------------------------------------------------------
+
+
+def tasks(ledger: Ledger, run_id: str) -> list[TaskRecord]:
+    """All tasks of a run, in the order in which they were accepted.
+
+    Raises:
+        RunNotFound: there is no run of that id.
+    """
+    number = _run_key(run_id)
+    with ledger.reading() as connection:
+        found = _tasks(connection, schema.task.c.run == number)
+        known = (
+            bool(found) or connection.execute(select(schema.run.c.number).where(schema.run.c.number == number)).first()
+        )
+    if not known:
+        raise RunNotFound(f"There is no run {run_id} in {ledger.where}; `%pool runs` lists them")
+    return found
+
+
+def task(ledger: Ledger, task_id: str) -> TaskRecord:
+    """A task as it is now.
+
+    Raises:
+        TaskNotFound: there is none of that id.
+    """
+    run_, number = _task_keys(task_id)
+    with ledger.reading() as connection:
+        found = _tasks(connection, and_(schema.task.c.run == run_, schema.task.c.number == number))
+    if not found:
+        raise TaskNotFound(f"There is no task {task_id} in {ledger.where}; `%pool tasks` lists the latest")
+    return found[0]
+
+
+def attempts(ledger: Ledger, task_id: str) -> list[AttemptRecord]:
+    """All attempts of a task, the first first; none if it has not been started.
+
+    Raises:
+        TaskNotFound: `task_id` is no task's id.
+    """
+    run_, number = _task_keys(task_id)
+    attempt = schema.attempt
+    query = select(attempt).where(attempt.c.run == run_, attempt.c.task == number).order_by(attempt.c.number)
+    with ledger.reading() as connection:
+        return [_attempt(row) for row in connection.execute(query)]
+
+
+def history(
+    ledger: Ledger, limit: int = 200, *, play_money: bool = False, model: str | None = None
+) -> list[tuple[str, str | None, int]]:
+    """What recent tasks cost: profile, requested model and nanodollars of completed attempts, oldest first.
+
+    Args:
+        ledger: where to look.
+        limit: no more than the latest so many.
+        play_money: of the demo's dollars instead of real ones.
+        model: only of tasks that asked for this model.
+    """
+    attempt, task_, budget = schema.attempt.c, schema.task.c, schema.budget.c
+    query = (
+        select(task_.profile, task_.requested_model, attempt.cost_nano)
+        .select_from(
+            schema.attempt.join(schema.task, and_(task_.run == attempt.run, task_.number == attempt.task)).join(
+                schema.budget, budget.id == attempt.budget_id
+            )
+        )
+        .where(attempt.state == "completed", attempt.cost_basis != "unknown", budget.play_money == int(play_money))
+        .order_by(attempt.run.desc(), attempt.task.desc(), attempt.number.desc())
+        .limit(limit)
+    )
+    if model is not None:
+        query = query.where(task_.requested_model == model)
+    with ledger.reading() as connection:
+        rows = connection.execute(query).all()
+    return [(row[0], row[1], row[2]) for row in reversed(rows)]
+
+
+# -- events, budgets, pools --------------------------------------------------------------------------------------------
+
+
+def events(
+    ledger: Ledger,
+    *,
+    run_id: str | None = None,
+    task_id: str | None = None,
+    pool_id: str | None = None,
+    kinds: Sequence[str] = (),
+    after: int | None = None,
+    limit: int | None = None,
+) -> list[EventRow]:
+    """Events in their order; with a limit the latest ones.
+
+    Args:
+        ledger: where to look.
+        run_id: only of this run and its tasks.
+        task_id: only of this task.
+        pool_id: only of this pool.
+        kinds: only of these kinds.
+        after: only those with a higher number.
+        limit: no more than the latest so many.
+    """
+    event = schema.event.c
+    query = select(schema.event)
+    if run_id is not None:
+        query = query.where(event.run == _run_key(run_id))
+    if task_id is not None:
+        run_, number = _task_keys(task_id)
+        query = query.where(event.run == run_, event.task == number)
+    if pool_id is not None:
+        query = query.where(event.pool == pool_number(pool_id))
+    if kinds:
+        query = query.where(event.kind.in_(kinds))
+    if after is not None:
+        query = query.where(event.id > after)
+    with ledger.reading() as connection:
+        rows = _last(connection, query, limit, event.id)
+    return [
+        EventRow(
+            id=row.id,
+            at=row.at,
+            kind=row.kind,
+            state=row.state,
+            pool_id=None if row.pool is None else f"p{row.pool}",
+            run_id=None if row.run is None else f"r{row.run}",
+            task_id=None if row.task is None else f"r{row.run}.{row.task}",
+            attempt=row.attempt,
+            slot_id=row.slot_id,
+            payload=row.payload,
+        )
+        for row in rows
+    ]
+
+
+def budgets(ledger: Ledger, *, name: str | None = None) -> list[BudgetRecord]:
+    """Budgets, oldest first."""
+    budget = schema.budget.c
+    query = select(schema.budget).order_by(budget.id)
+    if name is not None:
+        query = query.where(budget.name == name)
+    with ledger.reading() as connection:
+        return [
+            BudgetRecord(
+                id=row.id,
+                name=row.name,
+                limit_nano=row.limit_nano,
+                spent_nano=row.spent_nano,
+                reserved_nano=row.reserved_nano,
+                since_at=row.since_at,
+                play_money=bool(row.play_money),
+            )
+            for row in connection.execute(query)
+        ]
+
+
+def pool(ledger: Ledger, pool_id: str) -> PoolRow | None:
+    """A pool as it is now; None if there is none of that id."""
+    query = select(schema.pool).where(schema.pool.c.id == pool_number(pool_id))
+    with ledger.reading() as connection:
+        row = connection.execute(query).first()
+    if row is None:
+        return None
+    return PoolRow(
+        id=f"p{row.id}",
+        backend=row.backend,
+        config=row.config,
+        notebook=row.notebook,
+        play_money=bool(row.play_money),
+        host=row.host,
+        pid=row.pid,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        ended=row.ended,
+    )
+
+
+# -- rows to records ---------------------------------------------------------------------------------------------------
+
+
+def _last(connection: Connection, query: Select[Any], limit: int | None, order: Any) -> Sequence[Row[Any]]:
+    """Rows in ascending order; with a limit the last ones."""
+    if limit is None:
+        return connection.execute(query.order_by(order)).all()
+    return connection.execute(query.order_by(order.desc()).limit(limit)).all()[::-1]
+
+
+def _run(row: Row[Any]) -> RunRecord:
+    """A run's record."""
+    return RunRecord(
+        id=f"r{row.number}",
+        verb=row.verb,
+        state=RunState(row.state),
+        total=row.total,
+        pool_id=f"p{row.pool}",
+        backend=row.backend,
+        config=row.config,
+        meta=row.meta,
+        tags=tuple(row.tags.split()),
+        budget=row.budget,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        error=row.error,
+    )
+
+
+def _tasks(connection: Connection, condition: Any) -> list[TaskRecord]:
+    """Tasks with what their attempts cost."""
+    attempt, task_ = schema.attempt.c, schema.task.c
+    cost = (
+        select(func.coalesce(func.sum(attempt.cost_nano), 0))
+        .where(attempt.run == task_.run, attempt.task == task_.number)
+        .scalar_subquery()
+        .label("cost_nano")
+    )
+    rows = connection.execute(select(schema.task, cost).where(condition).order_by(task_.run, task_.number))
+    return [
+        TaskRecord(
+            id=f"r{row.run}.{row.number}",
+            run_id=f"r{row.run}",
+            number=row.number,
+            prompt=row.prompt,
+            state=TaskState(row.state),
+            row=row.row,
+            sample=row.sample,
+            tags=tuple(row.tags.split()),
+            priority=row.priority,
+            conversation=row.conversation,
+            role=row.role,
+            profile=row.profile,
+            requested_model=row.requested_model,
+            overrides=row.overrides,
+            inputs=row.inputs,
+            attempts=row.attempts,
+            cost_nano=int(row.cost_nano),
+            created_at=row.created_at,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            waiting_until=row.waiting_until,
+            opened_attempts=row.opened_attempts,
+            failure_kind=None if row.failure_kind is None else FailureKind(row.failure_kind),
+            error_type=row.error_type,
+            error=row.error,
+        )
+        for row in rows
+    ]
+
+
+def _attempt(row: Row[Any]) -> AttemptRecord:
+    """An attempt's record; its result once it is over."""
+    return AttemptRecord(
+        task_id=f"r{row.run}.{row.task}",
+        number=row.number,
+        slot_id=row.slot_id,
+        state=AttemptState(row.state),
+        reserved_nano=row.reserved_nano,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        result=None if row.finished_at is None else _result(row),
+        late=bool(row.late),
+    )
+
+
+def _result(row: Row[Any]) -> TurnResult:
+    """What an attempt gave."""
+    failure = None
+    if row.failure_kind is not None:
+        failure = Failure(
+            FailureKind(row.failure_kind), row.error_type or "", row.error or "", row.retry_after_s, row.http_status
+        )
+    return TurnResult(
+        output=row.output or "",
+        failure=failure,
+        cost_nano=row.cost_nano,
+        cost_basis=CostBasis(row.cost_basis),
+        usage=Usage(row.input_tokens, row.output_tokens, row.cache_read_tokens, row.cache_write_tokens),
+        turns=row.turns,
+        model=row.model,
+        session_id=row.session_id,
+        duration_s=row.duration_s or 0.0,
+        api_s=row.api_s or 0.0,
+        structured=None if row.structured is None else json.loads(row.structured),
+        denials=tuple(Denial(**denial) for denial in json.loads(row.denials or "[]")),
+        wrote=bool(row.wrote),
+        warnings=tuple(json.loads(row.warnings or "[]")),
+    )
