@@ -89,6 +89,7 @@ class Board:
         self._wake_at = NEVER
         self._orphans: set[tuple[str, int]] = set()  # attempts that were ended for a lost slot, not by their own word
         self._paused: str | None = None
+        self._paused_by_person = False
         self._draining = False
         self._drain_timeouts = 0
         self._closed = False
@@ -167,6 +168,21 @@ class Board:
     def paused(self) -> str | None:
         """Why the pool is paused; None if it is not."""
         return self._paused
+
+    @property
+    def paused_by_person(self) -> bool:
+        """False if the pool paused itself, because of a bad key or a full disk."""
+        return self._paused is not None and self._paused_by_person
+
+    @property
+    def own_spent_nano(self) -> int:
+        """What this pool has booked to its budget, committed or not."""
+        return self._money.own_spent
+
+    @property
+    def own_reserved_nano(self) -> int:
+        """What this pool holds back of its budget, committed or not."""
+        return self._money.own_reserved
 
     @property
     def draining(self) -> bool:
@@ -343,6 +359,7 @@ class Board:
     def _pause(self, at: float, reason: str, *, by_person: bool) -> None:
         """Start nothing until somebody unpauses."""
         self._paused = reason
+        self._paused_by_person = by_person
         self._events.append(PoolPaused(at, reason, by_person))
         self._tell = True
         for run in self._runs.values():

@@ -209,6 +209,14 @@ def attempts(ledger: Ledger, task_id: str) -> list[AttemptRecord]:
         return [_attempt(row) for row in connection.execute(query)]
 
 
+def run_attempts(ledger: Ledger, run_id: str) -> list[AttemptRecord]:
+    """The attempts of all tasks of a run, task by task, first attempts first."""
+    attempt = schema.attempt
+    query = select(attempt).where(attempt.c.run == _run_key(run_id)).order_by(attempt.c.task, attempt.c.number)
+    with ledger.reading() as connection:
+        return [_attempt(row) for row in connection.execute(query)]
+
+
 def history(
     ledger: Ledger, limit: int = 200, *, play_money: bool = False, model: str | None = None
 ) -> list[tuple[str, str | None, int]]:

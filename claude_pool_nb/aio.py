@@ -1,0 +1,594 @@
+"""AsyncPool: every verb of the pool, awaitable, on the loop it is started on.
+
+The blocking `Pool` is a face over this one. Reads (`status`, frames, handles) are plain methods that work from any
+thread; verbs that change the pool are coroutines of its loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures as cf
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from claude_pool_nb import events
+from claude_pool_nb.analysis.inputs import Table
+from claude_pool_nb.analysis.reader import Frames
+from claude_pool_nb.config import PoolConfig, SlotConfig, TaskOverrides
+from claude_pool_nb.core import inputs
+from claude_pool_nb.engine.portal import wait_elsewhere
+from claude_pool_nb.engine.setup import Setup, assemble
+from claude_pool_nb.errors import (
+    BlockingCall,
+    ConfigError,
+    PoolClosed,
+    RunNotFound,
+    SlotNotFound,
+    TaskCancelled,
+    TaskFailed,
+    TaskInterrupted,
+    TaskNotFound,
+)
+from claude_pool_nb.handles import Run, Task
+from claude_pool_nb.records import (
+    BudgetRecord,
+    PoolStatus,
+    RunRecord,
+    SlotRecord,
+    StopReason,
+    TaskRecord,
+    TaskResult,
+    TaskState,
+    nano,
+)
+from claude_pool_nb.store import queries, shelf
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from claude_pool_nb.config import ResolvedConfig
+    from claude_pool_nb.engine.engine import Engine
+    from claude_pool_nb.pool import Pool
+    from claude_pool_nb.sessions.base import Backend
+    from claude_pool_nb.store.ledger import Ledger
+
+
+class AsyncPool(Frames):
+    """A pool of Claude sessions for code that awaits.
+
+    Takes the arguments of `Pool`; see there.
+
+    Example:
+        >>> import asyncio
+        >>> async def main():
+        ...     async with AsyncPool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+        ...         run = await pool.fan_out(["a poem", "a limerick"])
+        ...         return len(run.frame)
+        >>> asyncio.run(main())
+        2
+    """
+
+    def __init__(
+        self,
+        slots: int = 4,
+        *,
+        profile: str | None = None,
+        model: str | None = None,
+        budget_usd: float | None = None,
+        backend: str | Backend = "claude",
+        store: str | Path | None = None,
+        config: PoolConfig | None = None,
+        slot_configs: Sequence[SlotConfig] = (),
+        budget_name: str | None = None,
+        fresh_budget: bool = False,
+        **options: Any,
+    ) -> None:
+        self._setup = Setup.build(
+            slots=slots,
+            profile=profile,
+            model=model,
+            budget_usd=budget_usd,
+            backend=backend,
+            store=store,
+            config=config,
+            slot_configs=slot_configs,
+            budget_name=budget_name,
+            fresh_budget=fresh_budget,
+            options=options,
+        )
+        self._engine: Engine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._last_run: str | None = None
+        self._tables: dict[str, Table] = {}
+        self._face: Pool | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> Self:
+        """Check what is needed, open the ledger and start the slots. The first prompt may be sent at once.
+
+        Raises:
+            MissingCredentials: there is no account to use.
+            StoreError: the ledger cannot be used.
+            ConfigError: an option cannot work.
+        """
+        if self._engine is None:
+            self._loop = asyncio.get_running_loop()
+            self._engine = await assemble(self._setup)
+            self._engine.start()
+        return self
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of a started pool.
+
+        Raises:
+            PoolClosed: it was not started.
+        """
+        if self._engine is None:
+            raise PoolClosed("the pool was not started; use `async with AsyncPool(...)` or `await pool.start()`")
+        return self._engine
+
+    @property
+    def blocking(self) -> Pool:
+        """The blocking face of this pool.
+
+        Raises:
+            BlockingCall: it has none: its owner awaits.
+        """
+        if self._face is None:
+            raise BlockingCall("this handle belongs to an AsyncPool; await it instead of blocking")
+        return self._face
+
+    async def drain(self, timeout_s: float = 30.0) -> PoolStatus:
+        """Take no more work, let running tasks end (for at most `timeout_s`, then stop them), then stop the slots.
+
+        What has not started is interrupted and can be resumed. Always returns.
+        """
+        engine = self.engine
+        if not engine.closed:
+            done = asyncio.wrap_future(engine.when_closed())
+            engine.handle(inputs.Drain(time.time()))
+            if not (await asyncio.wait({done}, timeout=timeout_s))[0]:
+                engine.handle(inputs.DrainTimedOut(time.time()))
+                await asyncio.wait({done}, timeout=10.0)
+            await engine.release()
+        return self.status()
+
+    async def close(self) -> None:
+        """Stop what runs, and end every session. Finished work is in the ledger."""
+        if self._engine is not None:
+            await self.drain(timeout_s=0.0)
+
+    stop = close
+
+    # -- work ----------------------------------------------------------------------------------------------------------
+
+    async def run(self, prompt: str, **overrides: Any) -> TaskResult:
+        """Run one prompt and return its answer.
+
+        Raises:
+            TaskFailed: it did not complete; `.result` holds what there is of it.
+        """
+        task = await self._accept_one("run", prompt, overrides)
+        return await self.result(task.id)
+
+    async def submit(self, prompt: str, **overrides: Any) -> Task:
+        """Accept one prompt and return at once; it is in the ledger by then."""
+        return await self._accept_one("submit", prompt, overrides)
+
+    async def fan_out(self, prompts: Any, *, wait: bool = True, **overrides: Any) -> Run:
+        """Run many prompts at once, one row each, in their order; an error is a row.
+
+        Args:
+            prompts: Texts: a list, a Series, or a DataFrame with a `prompt` column, whose other columns come first in
+                the frame.
+            wait: Return when all are final; False for at once.
+            **overrides: Options for all of them.
+        """
+        table = Table.of(prompts)
+        run = await self._accept("fan_out", table, overrides)
+        return await self.finished(run) if wait else run
+
+    async def _accept_one(self, verb: str, prompt: str, overrides: Mapping[str, Any]) -> Task:
+        run = await self._accept(verb, Table([prompt]), overrides)
+        return Task(self, f"{run.id}.1")
+
+    async def _accept(self, verb: str, table: Table, overrides: Mapping[str, Any]) -> Run:
+        engine = self.engine
+        if engine.closed or engine.state.draining:
+            raise PoolClosed
+        if engine.store_error is not None:
+            raise engine.store_error
+        checked = TaskOverrides.from_mapping(overrides)
+        prompts = engine.intake.check_prompts(table.prompts)
+        engine.intake.resolve(checked)
+        number = await asyncio.wrap_future(engine.ledger.allocate_run())
+        run_id = f"r{number}"
+        specs = engine.intake.specs(run_id, prompts, checked, inputs=table.inputs_json())
+        run = RunRecord(
+            id=run_id,
+            verb=verb,
+            total=len(specs),
+            pool_id=engine.pool_id,
+            backend=self._setup.backend,
+            config=engine.intake.config.to_json(),
+            meta=table.meta_json(),
+            tags=specs[0].record.tags,
+            budget=self._setup.budget_name,
+            created_at=time.time(),
+        )
+        if table.frame is not None:
+            self._tables[run_id] = table
+        self._last_run = run_id
+        engine.handle(inputs.Submit(time.time(), run, specs))
+        await engine.committed()
+        return Run(self, run_id)
+
+    async def result(self, task_id: str) -> TaskResult:
+        """Wait for a task and return its answer.
+
+        Raises:
+            TaskFailed: it did not complete; `.result` holds what there is of it.
+        """
+        await self._until(lambda: self.engine.when_task_final(task_id), self._stopper(lambda: (task_id,)))
+        return completed(self.task_result(task_id))
+
+    async def finished(self, run: Run) -> Run:
+        """Wait until all tasks of a run are final."""
+        await self._until(lambda: self.engine.when_final(run.id), self._stopper(lambda: self._open_tasks(run.id)))
+        return run
+
+    async def _until(self, waiter: Callable[[], cf.Future[None]], interrupted: Callable[[int], None]) -> None:
+        """Wait for a future of the engine, from its own loop or any other."""
+        if asyncio.get_running_loop() is self._loop:
+            await asyncio.wrap_future(waiter())
+            return
+        assert self._loop is not None
+        loop = self._loop
+        asked: cf.Future[cf.Future[None]] = cf.Future()
+        loop.call_soon_threadsafe(lambda: asked.set_result(waiter()))
+        future = await asyncio.wrap_future(asked)
+
+        def post(call: Callable[[int], None], count: int) -> None:
+            loop.call_soon_threadsafe(call, count)
+
+        await wait_elsewhere(future, post, interrupted)
+
+    def _stopper(self, task_ids: Callable[[], tuple[str, ...]]) -> Callable[[int], None]:
+        """What an interrupt does to these tasks: the first stops their turns, a second kills."""
+
+        def interrupted(count: int) -> None:
+            left = task_ids()
+            if left and self._engine is not None:
+                self._engine.handle(inputs.Stop(time.time(), left, StopReason.INTERRUPT, kill=count > 1))
+
+        return interrupted
+
+    def _open_tasks(self, run_id: str) -> tuple[str, ...]:
+        return tuple(task.id for task in self.task_records(run_id) if not task.state.is_final)
+
+    # -- again ---------------------------------------------------------------------------------------------------------
+
+    async def retry(self, run: str | Run | None = None, *, state: str = "failed", wait: bool = True) -> Run:
+        """Try the tasks of a run again that are in `state`; each keeps its id and row and gets a new attempt.
+
+        Args:
+            run: The run; None for the last one.
+            state: failed, cancelled, interrupted, or `all` for all that did not complete.
+            wait: Return when they are final.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+        again = {"failed", "cancelled", "interrupted"}
+        if state not in again | {"all"}:
+            raise ConfigError(
+                f"state={state!r} cannot be tried again; choose from {', '.join(sorted(again | {'all'}))}"
+            )
+        return await self._reopen(run, again if state == "all" else {state}, wait=wait)
+
+    async def resume(self, run: str | Run | None = None, *, cancelled: bool = False, wait: bool = True) -> Run:
+        """Run what was interrupted (and, if asked, cancelled) of a run, also of a kernel that died.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+        return await self._reopen(run, {"interrupted", "cancelled"} if cancelled else {"interrupted"}, wait=wait)
+
+    async def _reopen(self, which: str | Run | None, states: set[str], *, wait: bool) -> Run:
+        engine = self.engine
+        run = self.get_run(which.id if isinstance(which, Run) else which)
+        record, tasks = self.run_record(run.id), self.task_records(run.id)
+        chosen = [task for task in tasks if task.state in states]
+        if chosen:
+            known = self._owns(run.id)
+            specs = engine.intake.revive(record, chosen if known else tasks)
+            if not known:
+                engine.handle(inputs.Adopt(time.time(), record, specs))
+            ids = {task.id for task in chosen}
+            engine.handle(inputs.Reopen(time.time(), tuple(spec for spec in specs if spec.record.id in ids)))
+            await engine.committed()
+        self._last_run = run.id
+        return await self.finished(run) if wait else run
+
+    def _owns(self, run_id: str) -> bool:
+        try:
+            self.engine.state.run(run_id)
+        except RunNotFound:
+            return False
+        return True
+
+    # -- stopping ------------------------------------------------------------------------------------------------------
+
+    async def cancel(self, what: str = "all") -> int:
+        """Cancel a task, a run, or everything that is not final.
+
+        Returns:
+            How many tasks were asked to stop.
+        """
+        if what == "all":
+            left = tuple(t.id for t in self.engine.state.tasks() if not t.state.is_final)
+        elif "." in what:
+            left = () if self.task_record(what).state.is_final else (what,)
+        else:
+            self.run_record(what)
+            left = self._open_tasks(what)
+        if left:
+            self.engine.handle(inputs.Stop(time.time(), left, StopReason.CANCEL))
+        return len(left)
+
+    def stop_tasks(self, task_ids: Iterable[str], reason: StopReason, *, kill: bool = False) -> None:
+        """Stop tasks, from any thread."""
+        self._post(inputs.Stop(time.time(), tuple(task_ids), reason, kill))
+
+    def stop_run(self, run_id: str, reason: StopReason, *, kill: bool = False) -> None:
+        """Stop what is not final of a run, from any thread."""
+        left = self._open_tasks(run_id)
+        if left:
+            self.stop_tasks(left, reason, kill=kill)
+
+    def _post(self, told: inputs.Input) -> None:
+        engine = self.engine
+        assert self._loop is not None
+        if threading.get_ident() == engine.thread_id:
+            engine.handle(told)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(engine.handle, told)
+
+    # -- steering ------------------------------------------------------------------------------------------------------
+
+    async def scale(self, slots: int) -> None:
+        """Have this many slots; a slot that has to go finishes its task first.
+
+        Raises:
+            ConfigError: outside min_slots and max_slots.
+        """
+        self.engine.handle(inputs.Scale(time.time(), slots))
+        await self.engine.committed()
+
+    async def pause(self, reason: str = "paused by hand") -> None:
+        """Start no more tasks; running ones end."""
+        self.engine.handle(inputs.Pause(time.time(), reason))
+        await self.engine.committed()
+
+    async def unpause(self) -> None:
+        """Go on, after a pause by hand or by the pool itself."""
+        self.engine.retry_writes()
+        self.engine.handle(inputs.Unpause(time.time()))
+        await self.engine.committed()
+
+    async def set_budget(self, budget_usd: float | None, *, fresh: bool = False) -> BudgetRecord | None:
+        """Move the wall, or with `fresh` open a new budget that counts from now; None takes the wall away."""
+        await self.engine.set_budget(None if budget_usd is None else nano(_dollars(budget_usd)), fresh=fresh)
+        return self.engine.budget
+
+    async def configure_slot(self, slot_id: str, **options: Any) -> SlotRecord:
+        """Give a slot options of its own (name, role, description, model ...); they hold from its next task on.
+
+        Raises:
+            SlotNotFound: there is no such slot.
+            ConfigError: an option cannot work.
+        """
+        engine = self.engine
+        self._slot(slot_id)
+        old = engine.intake.slot_configs.get(slot_id, SlotConfig())
+        new = SlotConfig.from_mapping({**old.to_mapping(), **options})
+        engine.intake.slot_configs[slot_id] = new
+        engine.intake.changed()
+        try:
+            engine.intake.options_of_slot(slot_id)
+        except ConfigError:
+            engine.intake.slot_configs[slot_id] = old
+            engine.intake.changed()
+            raise
+        label = {name: value if isinstance(value := getattr(new, name), str) else None for name in _LABELS}
+        engine.handle(inputs.LabelSlot(time.time(), slot_id, **label))
+        return self._slot(slot_id)
+
+    def find_slots(
+        self, *, name: str | None = None, role: str | None = None, state: str | None = None
+    ) -> list[SlotRecord]:
+        """The slots that match all that is given."""
+        return [
+            slot
+            for slot in self.engine.slots()
+            if name in {None, slot.name} and role in {None, slot.role} and state in {None, str(slot.state)}
+        ]
+
+    def _slot(self, slot_id: str) -> SlotRecord:
+        for slot in self.engine.slots():
+            if slot.id == slot_id:
+                return slot
+        raise SlotNotFound(f"there is no slot {slot_id!r}; there are {', '.join(s.id for s in self.engine.slots())}")
+
+    # -- shared context ------------------------------------------------------------------------------------------------
+
+    def set_context(self, key: str, value: str) -> None:
+        """Tell every task from the next one on: it is appended to the system prompt, keys sorted."""
+        if not isinstance(key, str) or not key.strip() or not isinstance(value, str):
+            raise ConfigError("a context has a key and a value, both texts; the key is not empty")
+        engine = self.engine
+        shelf.set_context(engine.ledger, self._setup.scope, key, value)
+        engine.intake.context[key] = value
+        engine.intake.changed()
+
+    def get_context(self, key: str) -> str | None:
+        """The value of a key; None if there is none."""
+        return self.engine.intake.context.get(key)
+
+    def delete_context(self, key: str) -> str | None:
+        """Take a key away; returns what it was."""
+        engine = self.engine
+        shelf.delete_context(engine.ledger, self._setup.scope, key)
+        old = engine.intake.context.pop(key, None)
+        engine.intake.changed()
+        return old
+
+    def list_context(self) -> dict[str, str]:
+        """All keys and values, keys sorted."""
+        return dict(sorted(self.engine.intake.context.items()))
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def status(self) -> PoolStatus:
+        """The pool at this moment."""
+        return self.engine.state.status(self._setup.backend)
+
+    @property
+    def budget(self) -> BudgetRecord | None:
+        """The budget it draws on, as of now."""
+        return self.engine.state.budget
+
+    @property
+    def last(self) -> Run | None:
+        """The run made last in this pool."""
+        return Run(self, self._last_run) if self._last_run is not None else None
+
+    def get_run(self, run_id: str | None = None) -> Run:
+        """A run by its id, also of a pool that is gone; None for the last one.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        if run_id is None:
+            latest = queries.latest_run(self.engine.ledger) if self._last_run is None else None
+            run_id = latest.id if latest is not None else self._last_run
+            if run_id is None:
+                raise RunNotFound("there is no run yet; `%pool run` or `%pool fan_out` makes one")
+        self.run_record(run_id)
+        return Run(self, run_id)
+
+    def get_task(self, task_id: str) -> Task:
+        """A task by its id, also of a pool that is gone.
+
+        Raises:
+            TaskNotFound: there is none.
+        """
+        self.task_record(task_id)
+        return Task(self, task_id)
+
+    def run_record(self, run_id: str) -> RunRecord:
+        """A run's record, from the core or the ledger."""
+        with contextlib.suppress(RunNotFound):
+            return self.engine.state.run(run_id)
+        return queries.run(self.engine.ledger, run_id)
+
+    def task_record(self, task_id: str) -> TaskRecord:
+        """A task's record, from the core or the ledger."""
+        with contextlib.suppress(TaskNotFound):
+            return self.engine.state.task(task_id)
+        return queries.task(self.engine.ledger, task_id)
+
+    def task_records(self, run_id: str) -> list[TaskRecord]:
+        """The records of a run's tasks, in order."""
+        with contextlib.suppress(RunNotFound):
+            return self.engine.state.tasks(run_id)
+        return queries.tasks(self.engine.ledger, run_id)
+
+    def task_result(self, task_id: str) -> TaskResult:
+        """What there is of a task, over all its attempts."""
+        return self.engine.task_result(self.task_record(task_id))
+
+    def task_results(self, run_id: str) -> list[TaskResult]:
+        """What there is of a run's tasks, in order."""
+        return self.engine.task_results(self.task_records(run_id))
+
+    def resolved_config(self, task_id: str | None = None, slot_id: str | None = None) -> ResolvedConfig:
+        """The options of a task, or (without one) of a task with no options of its own."""
+        if task_id is None:
+            return self.engine.intake.resolve(None, slot_id)
+        record = self.task_record(task_id)
+        return self.engine.intake.resolve(TaskOverrides.from_json(record.overrides), slot_id)
+
+    def subscribe(self, watcher: Callable[[events.Event], None]) -> Callable[[], None]:
+        """Call `watcher` with every event after its commit, on the pool's loop; returns how to stop that."""
+        return self.engine.subscribe(watcher)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where everything is written, and read from."""
+        return self.engine.ledger
+
+    def slot_records(self) -> list[SlotRecord]:
+        """The slots as they are now, with process, session and memory."""
+        return self.engine.slots()
+
+    def frame(self, run_id: str) -> pd.DataFrame:
+        """One row per task of a run, in the order of its input; the caller's own columns come first."""
+        frame = super().frame(run_id)
+        table = self._tables.get(run_id)
+        return table.joined(frame) if table is not None else frame
+
+    # -- what it is ----------------------------------------------------------------------------------------------------
+
+    @property
+    def setup(self) -> Setup:
+        """How it was made."""
+        return self._setup
+
+    @property
+    def warnings(self) -> list[str]:
+        """Things to know, each said once."""
+        return list(self.engine.warnings)
+
+    def __repr__(self) -> str:
+        return repr(self._engine.state) if self._engine is not None else "<AsyncPool not started>"
+
+
+_LABELS = ("name", "role", "description")
+
+
+def _dollars(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise ConfigError(f"a budget is a number of dollars from 0 on, not {value!r}")
+    return float(value)
+
+
+def completed(result: TaskResult) -> TaskResult:
+    """The result of a completed task.
+
+    Raises:
+        TaskFailed: it did not complete.
+    """
+    if result.state is TaskState.COMPLETED:
+        return result
+    why = result.failure.message if result.failure is not None else str(result.state)
+    text = f"task {result.task_id} {result.state}: {why}"
+    match result.state:
+        case TaskState.CANCELLED:
+            raise TaskCancelled(text, result=result)
+        case TaskState.INTERRUPTED:
+            raise TaskInterrupted(text, result=result)
+        case _:
+            raise TaskFailed(text, result=result)

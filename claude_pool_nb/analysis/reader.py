@@ -1,0 +1,104 @@
+"""The frames that a pool shows, read from the ledger: one set of verbs for the blocking and the awaitable pool."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from claude_pool_nb.errors import ConfigError
+from claude_pool_nb.records import SlotRecord, TaskState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from claude_pool_nb.store.ledger import Ledger
+
+
+class Frames:
+    """Everything that can be looked at as a DataFrame; oldest first, with proper dtypes, also when empty."""
+
+    @property
+    @abstractmethod
+    def ledger(self) -> Ledger:
+        """Where everything is written, and read from."""
+
+    @abstractmethod
+    def slot_records(self) -> list[SlotRecord]:
+        """The slots as they are now."""
+
+    def frame(self, run_id: str) -> pd.DataFrame:
+        """One row per task of a run, in the order of its input."""
+        from claude_pool_nb.analysis import frames
+
+        return frames.task_frame(self.ledger, run_ids=[run_id])
+
+    def tasks(
+        self, *, state: str | None = None, tag: str | None = None, run: str | None = None, limit: int | None = None
+    ) -> pd.DataFrame:
+        """The tasks of this store.
+
+        Args:
+            state: Only those in this state.
+            tag: Only those with this tag.
+            run: Only those of this run.
+            limit: At most so many, the latest.
+        """
+        from claude_pool_nb.analysis import frames
+
+        return frames.task_frame(
+            self.ledger,
+            run_ids=[run] if run else None,
+            states=[_task_state(state)] if state else None,
+            tags=[tag] if tag else None,
+            limit=limit,
+        )
+
+    def slots(self) -> pd.DataFrame:
+        """The slots of this pool as they are now."""
+        from claude_pool_nb.analysis import frames
+
+        return frames.slot_frame(self.slot_records())
+
+    def runs(self) -> pd.DataFrame:
+        """The runs of this store."""
+        from claude_pool_nb.analysis import frames
+
+        return frames.run_frame(self.ledger)
+
+    def attempts(self, *, run: str | None = None) -> pd.DataFrame:
+        """Every attempt ever made in this store, or of one run."""
+        from claude_pool_nb.analysis import frames
+
+        return frames.attempt_frame(self.ledger, run_ids=[run] if run else None)
+
+    def events(self, *, run: str | None = None) -> pd.DataFrame:
+        """Every state change of this store, or of one run."""
+        from claude_pool_nb.analysis import frames
+
+        return frames.event_frame(self.ledger, run_ids=[run] if run else None)
+
+    def cost(self, by: Sequence[str] = ("model",)) -> pd.DataFrame:
+        """What was spent, by model, tag, run, day ..."""
+        from claude_pool_nb.analysis import frames
+
+        return frames.cost_frame(self.ledger, by=list(by))
+
+    def history(self, q: str | None = None, limit: int = 100) -> pd.DataFrame:
+        """Earlier tasks of this store, those that hold the words `q` in prompt or output."""
+        from claude_pool_nb.analysis import frames
+
+        return frames.history_frame(self.ledger, q=q, limit=limit)
+
+    def conversations(self) -> pd.DataFrame:
+        """The named conversations of this store."""
+        from claude_pool_nb.analysis import frames
+
+        return frames.conversation_frame(self.ledger)
+
+
+def _task_state(word: str) -> TaskState:
+    try:
+        return TaskState(word)
+    except ValueError:
+        raise ConfigError(f"there is no task state {word!r}; choose from {', '.join(TaskState)}") from None

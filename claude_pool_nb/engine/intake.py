@@ -1,0 +1,263 @@
+"""From what a caller asked for to tasks the core can decide about, and back to the options of each attempt.
+
+Invariants: everything that can be wrong with a call is found here, before a run number is taken or a cent reserved.
+The same task gets the same options in every slot but for the slot's own SlotConfig and the shared context of the
+moment. Texts that hold a secret are kept in memory only; the core and the ledger see the redacted text.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from claude_pool_nb import pricing
+from claude_pool_nb.config import PoolConfig, ResolvedConfig, SlotConfig, TaskOverrides, resolve
+from claude_pool_nb.core.inputs import TaskSpec
+from claude_pool_nb.engine.conversations import Conversations
+from claude_pool_nb.errors import ConfigError, RunNotFound
+from claude_pool_nb.records import RunRecord, TaskRecord, nano
+from claude_pool_nb.redact import redact
+from claude_pool_nb.sessions.base import Backend
+
+MAX_PROMPT_BYTES = 8_000_000
+"""A longer prompt is refused by name: no model reads it."""
+DEFAULT_CACHEABLE_TOKENS = 1_024
+"""The smallest prefix that most models cache."""
+CACHEABLE_TOKENS = {"claude-haiku-4-5": 4_096}
+"""Models that cache only longer prefixes."""
+PRESET_TOKENS = 18_000
+"""What Claude Code's own prompt and tools come to."""
+
+
+@dataclass(slots=True)
+class _TaskNote:
+    """What is kept of a task outside the core."""
+
+    overrides: TaskOverrides
+    prompt: str | None = None
+    """Only where the core's is redacted."""
+    config: PoolConfig | None = None
+    """Only where it is not the pool's: a resumed run keeps the configuration it was made with."""
+
+
+@dataclass(slots=True)
+class Intake:
+    """Makes specs and remembers how to resolve them."""
+
+    config: PoolConfig
+    backend: Backend
+    conversations: Conversations
+    slot_configs: dict[str, SlotConfig] = field(default_factory=dict)
+    context: dict[str, str] = field(default_factory=dict)
+    _notes: dict[str, _TaskNote] = field(default_factory=dict)
+    _prompts: dict[str, str] = field(default_factory=dict)
+    _resolved: dict[tuple[str, str | None, int], ResolvedConfig] = field(default_factory=dict)
+    _configs: dict[str, PoolConfig] = field(default_factory=dict)
+
+    # -- options -------------------------------------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """The context or a slot's configuration changed: resolve anew."""
+        self._resolved.clear()
+
+    def resolve(
+        self, overrides: TaskOverrides | None = None, slot_id: str | None = None, config: PoolConfig | None = None
+    ) -> ResolvedConfig:
+        """The options of a task with these overrides in that slot.
+
+        Raises:
+            ConfigError: they contradict each other.
+        """
+        slot = self.slot_configs.get(slot_id) if slot_id is not None else None
+        key = overrides.to_json() if overrides is not None else "", slot_id if slot else None, id(config or self.config)
+        known = self._resolved.get(key)
+        if known is None:
+            known = resolve(
+                config or self.config, slot, overrides, context=self.context, backend=self.backend.info.name
+            )
+            self._resolved[key] = known
+        return known
+
+    def options_of(self, task_id: str, slot_id: str | None = None) -> ResolvedConfig:
+        """The options of a task in a slot."""
+        note = self._notes[task_id]
+        return self.resolve(note.overrides, slot_id, note.config)
+
+    def options_of_slot(self, slot_id: str) -> ResolvedConfig:
+        """The options with which a slot is opened before it has a task."""
+        return self.resolve(None, slot_id)
+
+    def prompt_of(self, task_id: str) -> str:
+        """The text to send."""
+        return self._prompts[task_id]
+
+    def forget(self, task_ids: Iterable[str]) -> None:
+        """These tasks are final and told: their texts are in the ledger."""
+        for task_id in task_ids:
+            self._prompts.pop(task_id, None)
+
+    # -- new runs ------------------------------------------------------------------------------------------------------
+
+    def check_prompts(self, prompts: Sequence[object]) -> list[str]:
+        """The prompts as texts.
+
+        Raises:
+            ConfigError: there is none, or one is empty, too long or no text; the message names its position.
+        """
+        if not prompts:
+            raise ConfigError("there are no prompts to run; give at least one")
+        checked: list[str] = []
+        for row, prompt in enumerate(prompts):
+            where = f"prompt {row}" if len(prompts) > 1 else "the prompt"
+            if not isinstance(prompt, str):
+                raise ConfigError(f"{where} is {_kind_of(prompt)}, not text; convert it or leave the row out")
+            if not prompt.strip():
+                raise ConfigError(f"{where} is empty; nothing was sent")
+            if "\0" in prompt:
+                raise ConfigError(f"{where} holds a null byte, which the claude CLI cannot take; remove it")
+            if len(prompt) > MAX_PROMPT_BYTES:
+                raise ConfigError(f"{where} has {len(prompt):,} characters; at most {MAX_PROMPT_BYTES:,} can be sent")
+            checked.append(prompt)
+        return checked
+
+    def specs(
+        self,
+        run_id: str,
+        prompts: Sequence[str],
+        overrides: Sequence[TaskOverrides] | TaskOverrides,
+        *,
+        inputs: Sequence[str | None] | None = None,
+    ) -> tuple[TaskSpec, ...]:
+        """One spec for each prompt, in order."""
+        now = time.time()
+        each = overrides if isinstance(overrides, Sequence) else None
+        made: list[TaskSpec] = []
+        plans: dict[int, _Plan] = {}
+        for row, prompt in enumerate(prompts):
+            mine = each[row] if each is not None else overrides
+            assert isinstance(mine, TaskOverrides)
+            plan = plans.get(id(mine))
+            if plan is None:
+                plan = plans[id(mine)] = self._plan(mine)
+            record = TaskRecord(
+                id=f"{run_id}.{row + 1}",
+                run_id=run_id,
+                number=row + 1,
+                prompt=redact(prompt),
+                row=row,
+                tags=plan.tags,
+                priority=plan.priority,
+                conversation=plan.options.conversation,
+                role=plan.role,
+                profile=plan.options.profile,
+                requested_model=plan.options.model,
+                overrides=plan.overrides_json,
+                inputs=inputs[row] if inputs is not None else None,
+                created_at=now,
+            )
+            made.append(self._spec(record, prompt, plan))
+        return tuple(made)
+
+    def _plan(self, overrides: TaskOverrides, config: PoolConfig | None = None) -> _Plan:
+        options = self.resolve(overrides, None, config)
+        role = overrides.role if isinstance(overrides.role, str) else None
+        if role is not None and role not in {slot.role for slot in self.slot_configs.values()}:
+            raise ConfigError(
+                f"no slot has the role {role!r}; give one with pool.configure_slot('s1', role={role!r}) first"
+            )
+        return _Plan(
+            overrides=overrides,
+            overrides_json=overrides.to_json(),
+            options=options,
+            launch_key=options.launch_key,
+            role=role,
+            tags=tuple(overrides.tags or ()),
+            priority=overrides.priority if isinstance(overrides.priority, int) else 0,
+            prime_key=_prime_key(options),
+            strict=(config or self.config).strict_budget,
+            config=config,
+        )
+
+    def _spec(self, record: TaskRecord, prompt: str, plan: _Plan) -> TaskSpec:
+        options = plan.options
+        self._notes[record.id] = _TaskNote(plan.overrides, config=plan.config)
+        self._prompts[record.id] = prompt
+        patience = options.slot_assignment_timeout_s
+        return TaskSpec(
+            record=record,
+            launch_key=plan.launch_key,
+            retry=options.retry,
+            cap_nano=nano(options.max_budget_usd) if options.max_budget_usd is not None else None,
+            list_price_nano=pricing.estimate_task_nano(options, prompt),
+            worst_case_nano=pricing.worst_case_nano(options, prompt) if plan.strict else None,
+            prime_key=plan.prime_key,
+            deadline_at=time.time() + patience if patience is not None else None,
+        )
+
+    # -- runs of a pool that is gone, and runs again -------------------------------------------------------------------
+
+    def revive(
+        self, run: RunRecord, tasks: Sequence[TaskRecord], prompts: Mapping[str, str] | None = None
+    ) -> tuple[TaskSpec, ...]:
+        """Specs of recorded tasks, resolved with the configuration that their run was made with.
+
+        Args:
+            run: Their run.
+            tasks: Their records.
+            prompts: New prompts by task id, where some were given.
+
+        Raises:
+            ConfigError: the run was made on another backend.
+        """
+        if run.backend != self.backend.info.name:
+            raise RunNotFound(
+                f"run {run.id} was made on the {run.backend} backend and this pool is on "
+                f"{self.backend.info.name}; start one with `%pool start --backend {run.backend} --replace`"
+            )
+        config = None
+        if run.config not in {"{}", self.config.to_json()}:
+            config = self._configs.get(run.config)
+            if config is None:
+                config = self._configs[run.config] = PoolConfig.from_json(run.config)
+        made: list[TaskSpec] = []
+        plans: dict[str, _Plan] = {}
+        for record in tasks:
+            plan = plans.get(record.overrides)
+            if plan is None:
+                plan = plans[record.overrides] = self._plan(TaskOverrides.from_json(record.overrides), config)
+            prompt = (prompts or {}).get(record.id) or self._prompts.get(record.id) or record.prompt
+            made.append(self._spec(record, prompt, plan))
+        return tuple(made)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What tasks with the same overrides have in common."""
+
+    overrides: TaskOverrides
+    overrides_json: str
+    options: ResolvedConfig
+    launch_key: str
+    role: str | None
+    tags: tuple[str, ...]
+    priority: int
+    prime_key: str | None
+    strict: bool
+    config: PoolConfig | None
+
+
+def _prime_key(options: ResolvedConfig) -> str | None:
+    """Names the prefix that tasks share, if it is long enough to be cached."""
+    if not options.prime or options.conversation is not None:
+        return None
+    tokens = pricing.estimate_tokens(options.system_prompt) + pricing.estimate_tokens(options.appended_prompt)
+    if options.preset:
+        tokens += PRESET_TOKENS
+    if tokens < CACHEABLE_TOKENS.get(options.model or "", DEFAULT_CACHEABLE_TOKENS):
+        return None
+    return f"{options.launch_key}:{options.model}"
+
+
+def _kind_of(value: object) -> str:
+    return "missing" if value is None or value != value else f"a {type(value).__name__}"  # noqa: PLR0124 - NaN

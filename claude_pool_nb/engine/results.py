@@ -1,0 +1,66 @@
+"""A task's result, put together from its record and its attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from claude_pool_nb.records import (
+    AttemptRecord,
+    CostBasis,
+    Failure,
+    TaskRecord,
+    TaskResult,
+    TaskState,
+    TurnResult,
+    Usage,
+    usd,
+)
+
+_WEAKER = (CostBasis.EXACT, CostBasis.ESTIMATED, CostBasis.UNKNOWN)
+
+
+def result_of(task: TaskRecord, attempts: Sequence[AttemptRecord], backend: str) -> TaskResult:
+    """What there is of a task: the last attempt's answer, and the cost and tokens of all of them."""
+    ended = [a for a in attempts if a.result is not None]
+    last = ended[-1] if ended else None
+    turn = last.result if last is not None and last.result is not None else TurnResult()
+    failure: Failure | None = None
+    if task.state is not TaskState.COMPLETED:
+        failure = turn.failure
+        if task.failure_kind is not None:
+            failure = Failure(
+                task.failure_kind,
+                task.error_type or "",
+                task.error or "",
+                retry_after_s=turn.failure.retry_after_s if turn.failure else None,
+                http_status=turn.failure.http_status if turn.failure else None,
+            )
+    usage = Usage()
+    for attempt in ended:
+        if attempt.result is not None:
+            usage += attempt.result.usage
+    bases = [attempt.result.cost_basis for attempt in ended if attempt.result is not None]
+    return TaskResult(
+        task_id=task.id,
+        run_id=task.run_id,
+        state=task.state,
+        output=turn.output,
+        cost_usd=usd(sum(a.result.cost_nano for a in ended if a.result is not None)),
+        cost_basis=max(bases, key=_WEAKER.index, default=CostBasis.EXACT),
+        usage=usage,
+        turns=turn.turns,
+        model=turn.model,
+        requested_model=task.requested_model,
+        session_id=turn.session_id,
+        slot_id=last.slot_id if last is not None else None,
+        attempts=task.attempts,
+        structured=turn.structured,
+        denials=turn.denials,
+        warnings=turn.warnings,
+        failure=failure,
+        wait_s=max(0.0, task.started_at - task.created_at) if task.started_at is not None else 0.0,
+        duration_s=turn.duration_s,
+        api_s=turn.api_s,
+        tags=task.tags,
+        backend=backend,
+    )

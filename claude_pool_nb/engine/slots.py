@@ -1,0 +1,353 @@
+"""One slot at work: its session, from opening over turns and resets to its end.
+
+Invariants: every attempt that was begun ends with exactly one `TurnResult`, whatever the session does; a stop climbs
+interrupt, then kill of the process tree, within `STOP_GRACE_S`; a session that is broken, recycled or of other launch
+options is replaced before it is used; nothing of an earlier epoch is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from claude_pool_nb.config import ResolvedConfig, SlotMode
+from claude_pool_nb.errors import MissingCredentials, PoolError, SessionError
+from claude_pool_nb.records import (
+    CostBasis,
+    Failure,
+    FailureKind,
+    SlotRecord,
+    StopReason,
+    TurnResult,
+    Usage,
+)
+from claude_pool_nb.sessions.base import (
+    Backend,
+    RetryNoticed,
+    Session,
+    SessionInfo,
+    TextDelta,
+    ToolStarted,
+    Turn,
+    TurnStarted,
+    UsageSeen,
+)
+
+log = logging.getLogger("claude_pool_nb")
+
+STOP_GRACE_S = 0.7
+"""An interrupted turn that has not ended by then is killed, so that its slot is usable again within a second."""
+KILL_GRACE_S = 2.0
+"""A killed turn that has not ended by then is abandoned."""
+OPEN_TIMEOUT_S = 60.0
+"""A session that has not opened by then is given up."""
+RESET_TIMEOUT_S = 15.0
+"""A session that has not confirmed its reset by then is replaced."""
+TAIL_CHARS = 2_000
+"""How much of the streamed text is kept for whoever watches."""
+
+
+@dataclass(slots=True)
+class Activity:
+    """What a slot is doing right now, for the live view; never stored."""
+
+    task_id: str | None = None
+    started_at: float = 0.0
+    tool: str | None = None
+    thinking: bool = False
+    tail: str = ""
+    cost_nano: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReport:
+    """What the runner tells of a running attempt, as it happens."""
+
+    began: Callable[[], None]
+    """The answer began."""
+    spent: Callable[[Usage, int], None]
+    """An estimate of the cost so far, in nanodollars."""
+
+
+class SlotRunner:
+    """Drives the session of one slot."""
+
+    def __init__(self, slot_id: str, backend: Backend, *, idle_close_s: float | None = None) -> None:
+        self.slot_id = slot_id
+        self.activity = Activity()
+        self.session: Session | None = None
+        self.options: ResolvedConfig | None = None
+        self._backend = backend
+        self._idle_close_s = idle_close_s
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._stopping: StopReason | None = None
+        self._stop_task: asyncio.Task[None] | None = None
+        self._turn: asyncio.Task[TurnResult] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def info(self) -> SessionInfo:
+        """Its session's process, id, model and memory."""
+        return self.session.info if self.session is not None else SessionInfo()
+
+    def describe(self, record: SlotRecord) -> SlotRecord:
+        """A slot record with what only the live session knows."""
+        info = self.info
+        return replace(
+            record,
+            pid=info.pid,
+            rss_bytes=info.rss_bytes,
+            session_id=info.session_id,
+            model=info.model or record.model,
+            conversation=self.options.conversation if self.options else None,
+        )
+
+    # -- opening, resetting, closing -----------------------------------------------------------------------------------
+
+    async def open(self, options: ResolvedConfig) -> None:
+        """Have a session with these options, ready for a task.
+
+        Raises:
+            PoolError: it could not be had.
+        """
+        self._stay_awake()
+        await self._drop(kill=self.session.broken if self.session else False)
+        session = self._backend.session(self.slot_id)
+        self.session, self.options = session, options
+        try:
+            await asyncio.wait_for(session.open(options), OPEN_TIMEOUT_S)
+        except TimeoutError:
+            await self._drop(kill=True)
+            raise SessionError(
+                f"slot {self.slot_id}: the session did not open within {OPEN_TIMEOUT_S:.0f} s; it is tried again"
+            ) from None
+        except BaseException:
+            await self._drop(kill=True)
+            raise
+
+    async def make_ready(self, options: ResolvedConfig) -> None:
+        """After a task: reset or replace the session, so that the next task starts afresh.
+
+        Raises:
+            PoolError: no session could be had.
+        """
+        session = self.session
+        if session is None or session.broken or session.needs_recycling:
+            await self.open(self.options or options)
+        elif not self._goes_on():
+            try:
+                await asyncio.wait_for(session.reset(), RESET_TIMEOUT_S)
+            except (SessionError, TimeoutError) as error:
+                log.info("slot %s: %s; its session is replaced", self.slot_id, error or "the reset took too long")
+                await self._drop(kill=True)
+                await self.open(self.options or options)
+        self._sleep_later()
+
+    def _goes_on(self) -> bool:
+        """True where the conversation is meant to outlive the task."""
+        options = self.options
+        return options is not None and (options.conversation is not None or options.slot_mode is SlotMode.PERSISTENT)
+
+    async def close(self, *, kill: bool = False) -> None:
+        """End the session, if there is one, and wait for it."""
+        self._stay_awake()
+        await self._drop(kill=kill)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=KILL_GRACE_S)
+
+    async def _drop(self, *, kill: bool) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            await session.close(kill=kill)
+
+    def _sleep_later(self) -> None:
+        """Close the process of a slot that has nothing to do, to give its memory back."""
+        self._stay_awake()
+        if self._idle_close_s:
+            self._idle_timer = asyncio.get_running_loop().call_later(self._idle_close_s, self._fall_asleep)
+
+    def _stay_awake(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
+    def _fall_asleep(self) -> None:
+        if self._turn is None and self.session is not None and self._idle_timer is not None:
+            task = asyncio.get_running_loop().create_task(self._drop(kill=False))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    # -- one attempt ---------------------------------------------------------------------------------------------------
+
+    async def attempt(
+        self, task_id: str, turn: Turn, report: TurnReport, *, relaunch: bool = False
+    ) -> tuple[TurnResult, StopReason | None]:
+        """Run one attempt to its end; with `relaunch`, in a new session (which resumes what its options name).
+
+        Returns:
+            Its result, and why the pool stopped it if it did.
+        """
+        self._stay_awake()
+        self._stopping = None
+        self.activity = Activity(task_id=task_id, started_at=time.time())
+        self._turn = asyncio.current_task()
+        clock = time.monotonic()
+        try:
+            session = await self._session_for(turn.options, relaunch=relaunch)
+            if self._stopping is None:
+                result = await self._converse(session, turn, report)
+            else:
+                result = TurnResult()
+        except PoolError as error:
+            result = TurnResult(failure=_failure_of(error), duration_s=time.monotonic() - clock)
+        except asyncio.CancelledError:
+            if self._stopping is None:  # the loop itself is being ended
+                raise
+            result = TurnResult(cost_basis=CostBasis.UNKNOWN, duration_s=time.monotonic() - clock)
+        finally:
+            self._turn = None
+            if self._stop_task is not None:
+                self._stop_task.cancel()
+                self._stop_task = None
+        reason = self._stopping
+        self.activity = Activity()
+        return result, reason
+
+    async def _session_for(self, options: ResolvedConfig, *, relaunch: bool) -> Session:
+        """The slot's session, relaunched first if the options need it."""
+        session = self.session
+        if relaunch or session is None or session.broken or session.launch_key != options.launch_key:
+            await self.open(options)
+            session = self.session
+            if session is None:
+                raise SessionError(f"slot {self.slot_id}: its session was closed while it opened")
+        self.options = options
+        return session
+
+    async def _converse(self, session: Session, turn: Turn, report: TurnReport) -> TurnResult:
+        """Ask, tell what happens, and watch both clocks."""
+        loop = asyncio.get_running_loop()
+        options, activity = turn.options, self.activity
+        result: TurnResult | None = None
+        began = False
+        timers = _Clocks(loop, options.timeout_s, options.idle_timeout_s, lambda: self.stop(StopReason.TIMEOUT))
+        try:
+            async for event in session.ask(turn):
+                if isinstance(event, TurnResult):
+                    result = event
+                    continue
+                timers.heard()
+                if isinstance(event, TextDelta):
+                    activity.thinking = event.thinking
+                    activity.tool = None
+                    if not event.thinking:
+                        activity.tail = (activity.tail + event.text)[-TAIL_CHARS:]
+                elif isinstance(event, TurnStarted | UsageSeen):
+                    activity.cost_nano = event.cost_nano
+                    report.spent(event.usage, event.cost_nano)
+                    continue
+                elif isinstance(event, ToolStarted):
+                    activity.tool = event.tool
+                elif isinstance(event, RetryNoticed):
+                    activity.note = f"the API answered {event.status or event.error}; tried again"
+                    continue
+                if not began:
+                    began = True
+                    report.began()
+        finally:
+            why_late = timers.stop()
+        if result is None:
+            result = TurnResult(
+                failure=Failure(
+                    FailureKind.CRASH, "no_result", "the session ended its turn without a result; it is replaced"
+                ),
+                cost_basis=CostBasis.UNKNOWN,
+            )
+        if self._stopping is StopReason.TIMEOUT and result.failure is not None:
+            result = replace(result, failure=Failure(FailureKind.TIMEOUT, why_late, _TIMEOUT_TEXT[why_late](options)))
+        return result
+
+    def stop(self, reason: StopReason, *, kill: bool = False) -> None:
+        """Stop the running attempt: interrupt it, and kill it if it does not end soon."""
+        if self._turn is None:
+            return
+        self._stopping = self._stopping or reason
+        if self._stop_task is not None:
+            if not kill:
+                return
+            self._stop_task.cancel()
+        self._stop_task = asyncio.get_running_loop().create_task(self._climb(kill=kill))
+
+    async def _climb(self, *, kill: bool) -> None:
+        turn, session = self._turn, self.session
+        if turn is None:
+            return
+        if session is not None and session.launch_key and not kill:
+            with contextlib.suppress(SessionError, TimeoutError):
+                await asyncio.wait_for(session.interrupt(), STOP_GRACE_S)
+            await asyncio.sleep(STOP_GRACE_S)
+        if session is not None:
+            await session.close(kill=True)
+            await asyncio.sleep(KILL_GRACE_S)
+        turn.cancel()
+
+
+class _Clocks:
+    """The wall and the idle time of one attempt."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, wall_s: float | None, idle_s: float | None, late: Callable[[], None]
+    ) -> None:
+        self._loop, self._idle_s, self._late = loop, idle_s, late
+        self._why = "wall_timeout"
+        self._heard_at = loop.time()
+        self._wall = loop.call_later(wall_s, self._fire, "wall_timeout") if wall_s is not None else None
+        self._idle = loop.call_later(idle_s, self._look) if idle_s is not None else None
+
+    def heard(self) -> None:
+        """Something came: only the time is noted, the timer looks at it when it fires."""
+        self._heard_at = self._loop.time()
+
+    def _look(self) -> None:
+        assert self._idle_s is not None
+        left = self._heard_at + self._idle_s - self._loop.time()
+        if left <= 0.001:
+            self._fire("idle_timeout")
+        else:
+            self._idle = self._loop.call_later(left, self._look)
+
+    def _fire(self, why: str) -> None:
+        self._why = why
+        self._late()
+
+    def stop(self) -> str:
+        """Stop both; which one fired, if one did."""
+        for timer in (self._wall, self._idle):
+            if timer is not None:
+                timer.cancel()
+        return self._why
+
+
+_TIMEOUT_TEXT: dict[str, Callable[[ResolvedConfig], str]] = {
+    "wall_timeout": lambda options: (
+        f"stopped after timeout_s={options.timeout_s:g}; give it more time, "
+        "or retry it with RetryPolicy(retry_timeouts=True)"
+    ),
+    "idle_timeout": lambda options: (
+        f"nothing was heard for idle_timeout_s={options.idle_timeout_s:g}; `%pool retry` tries it again"
+    ),
+}
+
+
+def _failure_of(error: PoolError) -> Failure:
+    """An error in having a session, as the failure of the attempt that needed it."""
+    if isinstance(error, MissingCredentials):
+        return Failure(FailureKind.AUTH, "no_credentials", str(error))
+    if isinstance(error, SessionError):
+        return Failure(FailureKind.CRASH, "session_lost", str(error))
+    return Failure(FailureKind.REQUEST, type(error).__name__, str(error))

@@ -1,0 +1,168 @@
+"""What the verbs hand back: `Task` and `Run`, which can be waited for, awaited, stopped and looked at from any thread.
+
+A handle holds ids and its pool, never a copy of anything: what it shows is read from the core or the ledger when it is
+asked. It works the same after a kernel restart, for a run of a pool that is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+from claude_pool_nb.records import RunState, StopReason, TaskResult, TaskState, usd
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from claude_pool_nb.aio import AsyncPool
+
+OPEN_RUN_STATES = frozenset({RunState.PENDING, RunState.RUNNING, RunState.PAUSED})
+"""States of a run that still has something to do."""
+
+
+class Task:
+    """One prompt on its way, or done.
+
+    Example:
+        >>> from claude_pool_nb import Pool
+        >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+        ...     task = pool.submit("How many words are in this?")
+        ...     state = task.result(timeout_s=10).state
+        >>> str(state)
+        'completed'
+    """
+
+    def __init__(self, pool: AsyncPool, task_id: str) -> None:
+        self._pool = pool
+        self.id = task_id
+
+    @property
+    def state(self) -> TaskState:
+        """Where it is."""
+        return self._pool.task_record(self.id).state
+
+    @property
+    def done(self) -> bool:
+        """True once it is completed, failed, cancelled or interrupted."""
+        return self.state.is_final
+
+    @property
+    def run(self) -> Run:
+        """The run it belongs to."""
+        return Run(self._pool, self.id.split(".")[0])
+
+    def result(self, timeout_s: float | None = None) -> TaskResult:
+        """Wait for the answer.
+
+        Args:
+            timeout_s: How long, in seconds; None for as long as it takes.
+
+        Raises:
+            TaskFailed: it did not complete; `.result` holds what there is of it.
+            TimeoutError: it is not done yet; it goes on.
+            PoolPaused: the pool paused itself.
+        """
+        return self._pool.blocking.result(self.id, timeout_s)
+
+    def cancel(self) -> None:
+        """Stop it for good; what it has cost is booked."""
+        self._pool.stop_tasks((self.id,), StopReason.CANCEL)
+
+    def __await__(self) -> Generator[Any, None, TaskResult]:
+        return self._pool.result(self.id).__await__()
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id} {self.state}>"
+
+
+class Run:
+    """The tasks that one call made: one row per prompt, in order; an error is a row.
+
+    Example:
+        >>> from claude_pool_nb import Pool
+        >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+        ...     run = pool.fan_out(["a poem", "a limerick"])
+        ...     len(run), str(run.state), list(run.frame["state"])
+        (2, 'completed', ['completed', 'completed'])
+    """
+
+    def __init__(self, pool: AsyncPool, run_id: str) -> None:
+        self._pool = pool
+        self.id = run_id
+
+    @property
+    def state(self) -> RunState:
+        """Where it is; `completed` means that all its tasks are final, whatever failed."""
+        return self._pool.run_record(self.id).state
+
+    @property
+    def done(self) -> bool:
+        """True once all its tasks are final."""
+        return self.state not in OPEN_RUN_STATES
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per task, in the order of the input; unfinished ones too."""
+        return self._pool.frame(self.id)
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """The rows of the frame that did not complete."""
+        frame = self.frame
+        return frame[frame["state"].isin(["failed", "cancelled", "interrupted"])]
+
+    @property
+    def results(self) -> list[TaskResult]:
+        """What there is of every task, in order."""
+        return self._pool.task_results(self.id)
+
+    @property
+    def cost_usd(self) -> float:
+        """Dollars of all its attempts so far."""
+        return usd(sum(task.cost_nano for task in self._pool.task_records(self.id)))
+
+    def counts(self) -> dict[str, int]:
+        """How many of its tasks are in each state."""
+        counts: dict[str, int] = {}
+        for task in self._pool.task_records(self.id):
+            counts[task.state] = counts.get(task.state, 0) + 1
+        return counts
+
+    def wait(self, timeout_s: float | None = None) -> Run:
+        """Wait until all its tasks are final.
+
+        Raises:
+            TimeoutError: it is not done yet; it goes on.
+            PoolPaused: the pool paused itself; the rest of the run is kept.
+        """
+        self._pool.blocking.wait(self, timeout_s)
+        return self
+
+    def cancel(self) -> None:
+        """Stop what has not finished, for good; finished rows stay."""
+        self._pool.stop_run(self.id, StopReason.CANCEL)
+
+    def interrupt(self, *, kill: bool = False) -> None:
+        """Stop what has not finished; `resume` goes on with it."""
+        self._pool.stop_run(self.id, StopReason.INTERRUPT, kill=kill)
+
+    def retry(self, state: str = "failed", *, wait: bool = True) -> Run:
+        """Try its failed tasks again; each keeps its id and row and gets a new attempt."""
+        return self._pool.blocking.retry(self.id, state=state, wait=wait)
+
+    def resume(self, *, cancelled: bool = False, wait: bool = True) -> Run:
+        """Run what was interrupted (and, if asked, what was cancelled)."""
+        return self._pool.blocking.resume(self.id, cancelled=cancelled, wait=wait)
+
+    def __len__(self) -> int:
+        return self._pool.run_record(self.id).total
+
+    def __iter__(self) -> Iterator[TaskResult]:
+        return iter(self.results)
+
+    def __await__(self) -> Generator[Any, None, Run]:
+        return self._pool.finished(self).__await__()
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{number} {state}" for state, number in self.counts().items())
+        return f"<Run {self.id} {self.state}: {counts}, ${self.cost_usd:.4f}>"

@@ -1,0 +1,436 @@
+"""Pool: the blocking face, for notebooks and scripts.
+
+One event loop on one daemon thread serves the pool for the life of the kernel, so that sessions stay warm and work
+goes on between cells. Every verb hands over to `AsyncPool` on that loop and waits; the kernel's interrupt stops the
+work, and is raised when the work has stopped.
+
+Invariants: what was finished when an interrupt came is in the ledger and in `pool.last`; warm sessions survive an
+interrupt; a kernel has one current pool, the first that was made and not closed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures as cf
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from claude_pool_nb.aio import AsyncPool
+from claude_pool_nb.analysis.reader import Frames
+from claude_pool_nb.config import PoolConfig, SlotConfig
+from claude_pool_nb.engine.portal import InlineLoop, LoopThread, Portal
+from claude_pool_nb.errors import ConfigError, NoPool, nearest
+from claude_pool_nb.handles import OPEN_RUN_STATES, Run, Task
+from claude_pool_nb.records import BudgetRecord, PoolStatus, SlotRecord, TaskResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from claude_pool_nb import events
+    from claude_pool_nb.config import ResolvedConfig
+    from claude_pool_nb.engine.setup import Setup
+    from claude_pool_nb.sessions.base import Backend
+    from claude_pool_nb.store.ledger import Ledger
+
+T = TypeVar("T")
+
+INTERRUPT_GRACE_S = 1.0
+"""An interrupted cell is given back after this time, even if a session has not ended yet."""
+
+_open: list[Pool] = []
+"""Pools that were made and not closed; the first is the kernel's current one."""
+
+
+def current() -> Pool:
+    """The kernel's current pool: the first that was made and not closed.
+
+    Raises:
+        NoPool: there is none.
+    """
+    if not has_current():
+        raise NoPool
+    return _open[0]
+
+
+def has_current() -> bool:
+    """True if the kernel has a pool."""
+    return bool(_open)
+
+
+@atexit.register
+def _close_all() -> None:
+    """A kernel that ends properly leaves no session behind."""
+    for pool in tuple(_open):
+        pool.close()
+
+
+class Pool(Frames):
+    """A pool of warm Claude sessions.
+
+    Args:
+        slots: How many tasks run at once.
+        profile: `prompt` (no tools, own system prompt, small requests) or `agent` (Claude Code's tools and prompt).
+        model: haiku, sonnet, opus or a full model id.
+        budget_usd: What may be spent: a wall, not a warning.
+        backend: `claude` (the real CLI) or `demo` (offline, made-up answers, play money).
+        store: The ledger: a file, a SQLAlchemy URL, or `:memory:` for none; None for the user's own.
+        config: A PoolConfig with everything else; its fields can also be given by name.
+        slot_configs: A SlotConfig for each of the first slots.
+        driver: `thread`, or `inline` to run everything in the calling thread (for debuggers).
+        budget_name: Pools that name the same budget share it; by default the notebook's or script's.
+        fresh_budget: Count from now.
+        **options: Fields of PoolConfig.
+
+    Raises:
+        ConfigError: an option cannot work; nothing was started.
+        MissingCredentials: there is no account to use.
+        StoreError: the ledger cannot be used.
+
+    Example:
+        >>> from claude_pool_nb import Pool
+        >>> with Pool(slots=2, backend="demo", demo_latency_s=0, store=":memory:") as pool:
+        ...     result = pool.run("How many words has this sentence?")
+        >>> str(result.state)
+        'completed'
+    """
+
+    def __init__(
+        self,
+        slots: int = 4,
+        *,
+        profile: str | None = None,
+        model: str | None = None,
+        budget_usd: float | None = None,
+        backend: str | Backend = "claude",
+        store: str | Path | None = None,
+        config: PoolConfig | None = None,
+        slot_configs: Sequence[SlotConfig] = (),
+        driver: str = "thread",
+        budget_name: str | None = None,
+        fresh_budget: bool = False,
+        **options: Any,
+    ) -> None:
+        if driver not in {"thread", "inline"}:
+            raise ConfigError(f"there is no driver {driver!r}{nearest(driver, ('thread', 'inline'))}")
+        self.aio = AsyncPool(
+            slots,
+            profile=profile,
+            model=model,
+            budget_usd=budget_usd,
+            backend=backend,
+            store=store,
+            config=config,
+            slot_configs=slot_configs,
+            budget_name=budget_name,
+            fresh_budget=fresh_budget,
+            **options,
+        )
+        self.aio._face = self  # the handles' way back to the blocking verbs
+        self._portal: Portal = InlineLoop() if driver == "inline" else LoopThread()
+        try:
+            self._portal.call(self.aio.start())
+        except BaseException:
+            self._portal.stop()
+            raise
+        _open.append(self)
+
+    # -- waiting -------------------------------------------------------------------------------------------------------
+
+    def _call(self, coro: Coroutine[Any, Any, T]) -> T:
+        return self._portal.call(coro)
+
+    def _wait(
+        self, waiter: Callable[[], cf.Future[None]], task_ids: Callable[[], tuple[str, ...]], timeout_s: float | None
+    ) -> None:
+        """Wait for tasks; an interrupt stops them, keeps what they gave, and is raised when they have ended.
+
+        Raises:
+            KeyboardInterrupt: the kernel was interrupted.
+            TimeoutError: they are not done yet; they go on.
+        """
+        engine = self.aio.engine
+        done: cf.Future[None] = cf.Future()
+        interrupts = 0
+
+        def settle(inner: cf.Future[None]) -> None:
+            if done.done():
+                return
+            if (error := inner.exception()) is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        def finish(error: BaseException | None = None) -> None:
+            if not done.done():
+                done.set_exception(error) if error else done.set_result(None)
+
+        async def begin() -> None:
+            waiter().add_done_callback(settle)
+            if timeout_s is not None:
+                late = TimeoutError(f"not done after {timeout_s:g} s; it goes on, wait for it again")
+                self._portal.loop.call_later(timeout_s, finish, late)
+
+        def interrupted(count: int) -> None:
+            nonlocal interrupts
+            interrupts = count
+            stop = self.aio._stopper(task_ids)
+            stop(count)
+            self._portal.loop.call_later(INTERRUPT_GRACE_S, finish)
+
+        self._call(begin())
+        try:
+            self._portal.wait(done, interrupted)
+        finally:
+            if interrupts:
+                self._call(_settled(engine))
+        if interrupts:
+            raise KeyboardInterrupt
+
+    def wait(self, what: Run | Task | None = None, timeout_s: float | None = None) -> None:
+        """Wait for a run, a task, or (without one) all that is not final.
+
+        Raises:
+            KeyboardInterrupt: the kernel was interrupted; the work was stopped and what there is of it kept.
+            TimeoutError: it is not done yet; it goes on.
+            PoolPaused: the pool paused itself; the rest is kept.
+        """
+        aio = self.aio
+        if isinstance(what, Task):
+            self._wait(lambda: aio.engine.when_task_final(what.id), lambda: (what.id,), timeout_s)
+        elif isinstance(what, Run):
+            self._wait(lambda: aio.engine.when_final(what.id), lambda: aio._open_tasks(what.id), timeout_s)
+        else:
+            for run in aio.engine.state.runs():
+                if run.state in OPEN_RUN_STATES:
+                    self.wait(Run(aio, run.id), timeout_s)
+
+    # -- work ----------------------------------------------------------------------------------------------------------
+
+    def run(self, prompt: str, **overrides: Any) -> TaskResult:
+        """Run one prompt and return its answer.
+
+        Raises:
+            TaskFailed: it did not complete; `.result` holds what there is of it.
+            KeyboardInterrupt: the kernel was interrupted; `pool.last` holds the run.
+        """
+        task = self._call(self.aio._accept_one("run", prompt, overrides))
+        return self.result(task.id)
+
+    def submit(self, prompt: str, **overrides: Any) -> Task:
+        """Accept one prompt and return at once; it is in the ledger by then."""
+        return self._call(self.aio.submit(prompt, **overrides))
+
+    def fan_out(self, prompts: Any, *, wait: bool = True, **overrides: Any) -> Run:
+        """Run many prompts at once, one row each, in their order; an error is a row.
+
+        Args:
+            prompts: Texts: a list, a Series, or a DataFrame with a `prompt` column, whose other columns come first in
+                the frame.
+            wait: Return when all are final; False for at once.
+            **overrides: Options for all of them.
+
+        Raises:
+            KeyboardInterrupt: the kernel was interrupted; `pool.last` holds the partial run.
+        """
+        run = self._call(self.aio.fan_out(prompts, wait=False, **overrides))
+        if wait:
+            self.wait(run)
+        return run
+
+    def result(self, task_id: str, timeout_s: float | None = None) -> TaskResult:
+        """Wait for a task and return its answer.
+
+        Raises:
+            TaskFailed: it did not complete; `.result` holds what there is of it.
+            TimeoutError: it is not done yet; it goes on.
+        """
+        from claude_pool_nb.aio import completed
+
+        task = self.aio.get_task(task_id)
+        if not task.done:
+            self.wait(task, timeout_s)
+        return completed(self.aio.task_result(task_id))
+
+    def retry(self, run: str | Run | None = None, *, state: str = "failed", wait: bool = True) -> Run:
+        """Try the tasks of a run again that are in `state`; each keeps its id and row and gets a new attempt."""
+        again = self._call(self.aio.retry(run, state=state, wait=False))
+        if wait:
+            self.wait(again)
+        return again
+
+    def resume(self, run: str | Run | None = None, *, cancelled: bool = False, wait: bool = True) -> Run:
+        """Run what was interrupted (and, if asked, cancelled) of a run, also of a kernel that died."""
+        again = self._call(self.aio.resume(run, cancelled=cancelled, wait=False))
+        if wait:
+            self.wait(again)
+        return again
+
+    def cancel(self, what: str = "all") -> int:
+        """Cancel a task, a run, or everything that is not final; returns how many tasks were asked to stop."""
+        return self._call(self.aio.cancel(what))
+
+    # -- steering ------------------------------------------------------------------------------------------------------
+
+    def scale(self, slots: int) -> None:
+        """Have this many slots; a slot that has to go finishes its task first."""
+        self._call(self.aio.scale(slots))
+
+    def pause(self, reason: str = "paused by hand") -> None:
+        """Start no more tasks; running ones end."""
+        self._call(self.aio.pause(reason))
+
+    def unpause(self) -> None:
+        """Go on, after a pause by hand or by the pool itself."""
+        self._call(self.aio.unpause())
+
+    def set_budget(self, budget_usd: float | None, *, fresh: bool = False) -> BudgetRecord | None:
+        """Move the wall, or with `fresh` open a new budget that counts from now; None takes the wall away."""
+        return self._call(self.aio.set_budget(budget_usd, fresh=fresh))
+
+    def configure_slot(self, slot_id: str, **options: Any) -> SlotRecord:
+        """Give a slot options of its own (name, role, description, model ...); they hold from its next task on."""
+        return self._call(self.aio.configure_slot(slot_id, **options))
+
+    def find_slots(
+        self, *, name: str | None = None, role: str | None = None, state: str | None = None
+    ) -> list[SlotRecord]:
+        """The slots that match all that is given."""
+        return self.aio.find_slots(name=name, role=role, state=state)
+
+    def drain(self, timeout_s: float = 30.0) -> PoolStatus:
+        """Take no more work, let running tasks end (for at most `timeout_s`), then stop the slots. Always returns."""
+        try:
+            return self._call(self.aio.drain(timeout_s))
+        finally:
+            self._end()
+
+    def close(self) -> None:
+        """Stop what runs, and end every session. Finished work is in the ledger. Safe to call twice."""
+        if not self.closed:
+            try:
+                self._call(self.aio.close())
+            finally:
+                self._end()
+
+    stop = close
+
+    def _end(self) -> None:
+        self._portal.stop()
+        if self in _open:
+            _open.remove(self)
+
+    @property
+    def closed(self) -> bool:
+        """True once it takes no more work."""
+        return self.aio.engine.closed
+
+    # -- shared context ------------------------------------------------------------------------------------------------
+
+    def set_context(self, key: str, value: str) -> None:
+        """Tell every task from the next one on: it is appended to the system prompt, keys sorted."""
+        self.aio.set_context(key, value)
+
+    def get_context(self, key: str) -> str | None:
+        """The value of a key; None if there is none."""
+        return self.aio.get_context(key)
+
+    def delete_context(self, key: str) -> str | None:
+        """Take a key away; returns what it was."""
+        return self.aio.delete_context(key)
+
+    def list_context(self) -> dict[str, str]:
+        """All keys and values, keys sorted."""
+        return self.aio.list_context()
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def status(self) -> PoolStatus:
+        """The pool at this moment."""
+        return self.aio.status()
+
+    @property
+    def budget(self) -> BudgetRecord | None:
+        """The budget it draws on, as of now."""
+        return self.aio.budget
+
+    @property
+    def last(self) -> Run | None:
+        """The run made last in this pool, also where an interrupt cut it short."""
+        return self.aio.last
+
+    def get_run(self, run_id: str | None = None) -> Run:
+        """A run by its id, also of a kernel that is gone; None for the last one."""
+        return self.aio.get_run(run_id)
+
+    def get_task(self, task_id: str) -> Task:
+        """A task by its id, also of a kernel that is gone."""
+        return self.aio.get_task(task_id)
+
+    def resolved_config(self, task_id: str | None = None, slot_id: str | None = None) -> ResolvedConfig:
+        """The options of a task, or (without one) of a task with no options of its own."""
+        return self.aio.resolved_config(task_id, slot_id)
+
+    def subscribe(self, watcher: Callable[[events.Event], None]) -> Callable[[], None]:
+        """Call `watcher` with every event after its commit, on the pool's thread; returns how to stop that."""
+        return self.aio.subscribe(watcher)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where everything is written, and read from."""
+        return self.aio.ledger
+
+    def slot_records(self) -> list[SlotRecord]:
+        """The slots as they are now, with process, session and memory."""
+        return self.aio.slot_records()
+
+    def frame(self, run_id: str) -> pd.DataFrame:
+        """One row per task of a run, in the order of its input; the caller's own columns come first."""
+        return self.aio.frame(run_id)
+
+    # -- what it is ----------------------------------------------------------------------------------------------------
+
+    @property
+    def setup(self) -> Setup:
+        """How it was made."""
+        return self.aio.setup
+
+    @property
+    def pool_id(self) -> str:
+        """Its id in the ledger."""
+        return self.aio.engine.pool_id
+
+    @property
+    def backend(self) -> str:
+        """`claude` or `demo`."""
+        return self.aio.setup.backend
+
+    @property
+    def notice(self) -> str | None:
+        """What its status card says of the backend."""
+        return self.aio.engine.backend.info.notice
+
+    @property
+    def warnings(self) -> list[str]:
+        """Things to know, each said once."""
+        return self.aio.warnings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return repr(self.aio)
+
+
+async def _settled(engine: Any) -> None:
+    """After an interrupt: let the ledger take what there is, but not for long."""
+    deadline = time.monotonic() + INTERRUPT_GRACE_S
+    if engine.store_error is None and time.monotonic() < deadline:
+        await engine.committed()
+
+
+__all__ = ["Pool", "current", "has_current"]
