@@ -1,0 +1,113 @@
+"""What must never be stored, shown or recorded: keys, tokens, private keys.
+
+Invariants: `redact` never lengthens a text without a secret and returns it unchanged (the same object); it is linear in
+the text's length; what it leaves in place of a secret says which kind it was and nothing of its value.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Final
+
+_PATTERNS: Final[tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...]] = (
+    ("anthropic key", ("sk-ant-",), re.compile(r"sk-ant-[A-Za-z0-9_-]{8,512}")),
+    ("openai key", ("sk-",), re.compile(r"(?<![A-Za-z0-9])sk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{20,512}")),
+    ("aws key", ("AKIA", "ASIA"), re.compile(r"(?<![A-Z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])")),
+    (
+        "aws secret",
+        ("secret_access_key", "SECRET_ACCESS_KEY", "SecretAccessKey"),
+        re.compile(r"(?i:(?<=secret_access_key)|(?<=secretaccesskey))[\"']?\s{0,8}[=:]\s{0,8}[\"']?[A-Za-z0-9/+=]{40}"),
+    ),
+    (
+        "github token",
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+        re.compile(r"(?:gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_[A-Za-z0-9_]{20,255})"),
+    ),
+    ("slack token", ("xox",), re.compile(r"xox[abeoprs]-[A-Za-z0-9-]{10,255}")),
+    ("google key", ("AIza",), re.compile(r"AIza[A-Za-z0-9_-]{35}")),
+    (
+        "bearer token",
+        ("earer ", "EARER "),
+        re.compile(r"(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{16,4096}|(?<=BEARER )[A-Za-z0-9._~+/=-]{16,4096}"),
+    ),
+    (
+        "json web token",
+        ("eyJ",),
+        re.compile(r"eyJ[A-Za-z0-9_-]{8,4096}\.eyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096}"),
+    ),
+    (
+        "private key",
+        ("PRIVATE KEY",),
+        re.compile(
+            r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
+            r"(?:[^-]|-(?!----END)){0,20000}(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?"
+        ),
+    ),
+)
+
+_SUSPECT: Final = re.compile(
+    "|".join(sorted({re.escape(mark) for _, marks, _ in _PATTERNS for mark in marks}, key=len, reverse=True))
+)
+"""One pass says whether any pattern is worth trying; nearly all texts have none of these."""
+
+_SECRET_NAMES: Final = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD)$")
+_SECRET_PREFIXES: Final = ("ANTHROPIC_", "CLAUDE_", "AWS_")
+_SHORTEST: Final = 8
+
+_known: dict[str, str] = {}
+"""The secret values of the environment last seen, and their names."""
+
+
+def redact(text: str) -> str:
+    """Take out keys, tokens and private keys, and the secret values of this process's environment.
+
+    Args:
+        text: Any text; a prompt, an error, a page.
+
+    Returns:
+        The text with `[redacted: kind]` in their places.
+
+    Example:
+        >>> redact("key sk-ant-api03-abcdefgh12345678 leaked")
+        'key [redacted: anthropic key] leaked'
+        >>> redact("nothing to hide")
+        'nothing to hide'
+    """
+    for value, name in _known.items():
+        if value in text:
+            text = text.replace(value, f"[redacted: {name}]")
+    if _SUSPECT.search(text) is None:
+        return text
+    for kind, marks, pattern in _PATTERNS:
+        if any(mark in text for mark in marks):
+            text = pattern.sub(f"[redacted: {kind}]", text)
+    return text
+
+
+def learn_environment(environ: Mapping[str, str] | None = None) -> None:
+    """Note the secret values of the environment, so that `redact` knows them whatever they look like.
+
+    Called once at import and again whenever a pool starts: keys are often set in a cell.
+
+    Args:
+        environ: The environment; the process's own by default.
+
+    Example:
+        >>> learn_environment({"ANTHROPIC_AUTH_TOKEN": "my own gateway's word"})
+        >>> redact("401 for my own gateway's word")
+        '401 for [redacted: ANTHROPIC_AUTH_TOKEN]'
+        >>> learn_environment()
+    """
+    found = os.environ if environ is None else environ
+    values = {
+        value: name
+        for name, value in found.items()
+        if name.startswith(_SECRET_PREFIXES) and _SECRET_NAMES.search(name) and len(value) >= _SHORTEST
+    }
+    _known.clear()
+    _known.update(sorted(values.items(), key=lambda item: -len(item[0])))
+
+
+learn_environment()
