@@ -1,0 +1,114 @@
+"""A model's Markdown, made safe to render.
+
+Invariants: no HTML of the text becomes HTML of the page; nothing remote is loaded, because images become text; a link
+shows where it goes, because only bare addresses stay links; a dollar sign never starts LaTeX. Code is left as it is only
+where every Markdown renderer agrees that it is code: a fence at the start of a line, and spans that open and close on
+one line of a block without loose backticks. Everywhere else it is escaped, at worst visibly.
+"""
+
+from __future__ import annotations
+
+import re
+
+_FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,}).*$")
+_RUN = re.compile(r"`+")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", "$": "&#36;"}
+_SPECIAL = re.compile(r"[&<$]")
+_IMAGE = re.compile(r"!(?=\[)")
+_LINK = re.compile(r"\](?=[(\[:])([(\[:])")
+_BRACKET = {"(": "]&#40;", "[": "]&#91;", ":": "]&#58;"}
+_ENVIRONMENT = re.compile(r"\\(begin|end)\{")
+
+
+def safe_markdown(text: str) -> str:
+    """Markdown that renders as the text meant, and does nothing else.
+
+    Example:
+        >>> safe_markdown("**hi** <script> ![x](http://a/b.png) for $5")
+        '**hi** &lt;script> &#33;[x]&#40;http://a/b.png) for &#36;5'
+        >>> safe_markdown("use `<div>`")
+        'use `<div>`'
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    out: list[str] = []
+    block: list[str] = []
+    fence = ""
+    trusted = True
+    for line in lines:
+        if fence:
+            stripped = line.strip(" \t")
+            if stripped.startswith(fence) and len(line) - len(line.lstrip(" ")) <= 3 and not set(stripped) - {fence[0]}:
+                fence = ""
+            elif stripped.startswith(fence):
+                # Renderers differ on whether this closes the fence: from here on nothing counts as code.
+                trusted, fence = False, ""
+                out.append(_escape_text(line))
+                continue
+            out.append(line)
+            continue
+        opening = _FENCE.match(line) if trusted else None
+        if opening:
+            _flush(block, out)
+            fence = opening.group(1) or opening.group(2)
+            out.append(line)
+        elif not line.strip():
+            _flush(block, out)
+            out.append(line)
+        else:
+            if trusted:
+                block.append(line)
+            else:
+                out.append(_escape_text(line))
+    _flush(block, out)
+    if fence:
+        out.append(fence)
+    return "\n".join(out)
+
+
+def _flush(block: list[str], out: list[str]) -> None:
+    """Escape a block of lines; its code spans are kept if all of them are plain on their own line."""
+    spans = [_spans(line) for line in block]
+    if all(found is not None for found in spans):
+        out.extend(_escape_outside(line, found or []) for line, found in zip(block, spans, strict=True))
+    else:
+        out.extend(_escape_text(line) for line in block)
+    block.clear()
+
+
+def _spans(line: str) -> list[tuple[int, int]] | None:
+    """Where the code spans of a line are; None if a backtick is loose, escaped, or a span might be a table's cells."""
+    runs = [(found.start(), found.end()) for found in _RUN.finditer(line)]
+    if any(start and line[start - 1] == "\\" for start, _ in runs):
+        return None
+    spans: list[tuple[int, int]] = []
+    position = 0
+    while position < len(runs):
+        start, end = runs[position]
+        closing = next(
+            (i for i in range(position + 1, len(runs)) if runs[i][1] - runs[i][0] == end - start),
+            None,
+        )
+        if closing is None or "|" in line[start : runs[closing][1]]:
+            return None
+        spans.append((start, runs[closing][1]))
+        position = closing + 1
+    return spans
+
+
+def _escape_outside(line: str, spans: list[tuple[int, int]]) -> str:
+    """Escape a line apart from its code spans."""
+    parts: list[str] = []
+    at = 0
+    for start, end in spans:
+        parts.extend((_escape_text(line[at:start]), line[start:end]))
+        at = end
+    parts.append(_escape_text(line[at:]))
+    return "".join(parts)
+
+
+def _escape_text(text: str) -> str:
+    """Escape what could become a tag, an image, a hidden link or LaTeX."""
+    text = _SPECIAL.sub(lambda found: _ENTITIES[found.group()], text)
+    text = _IMAGE.sub("&#33;", text)
+    text = _LINK.sub(lambda found: _BRACKET[found.group(1)], text)
+    return _ENVIRONMENT.sub("\\\\\\1\N{WORD JOINER}{", text)
