@@ -1,0 +1,181 @@
+"""What `%pool doctor` looks at.
+
+Invariants: of a credential only the name is told, never the value; looking changes nothing, sends nothing and starts
+nothing but `claude --version`; a check that cannot be made says so and does not hide the others.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from claude_pool_nb.display.text import size
+from claude_pool_nb.notebook.call import Call, current_pool
+from claude_pool_nb.notebook.live.mode import decide, front_end
+from claude_pool_nb.notebook.live.subshell import Reach, how_cancel_reaches
+
+PACKAGES = ("claude-pool-nb", "claude-agent-sdk", "ipython", "ipykernel", "ipywidgets", "jupyterlab", "pandas", "sqlalchemy")
+"""Packages whose versions are told."""
+OPTIONAL = frozenset({"jupyterlab", "claude-pool-nb"})
+"""Packages that may be missing: another front end, or a checkout that was not installed."""
+KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+"""Variables that hold credentials."""
+PROVIDERS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
+"""Variables that say that another provider's credentials are used."""
+SLOT_BYTES = 345_000_000
+"""Memory that a busy session may take."""
+LOW_DISK_BYTES = 200_000_000
+"""Less free disk than this is told as a problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding."""
+
+    what: str
+    """What was looked at."""
+    value: str
+    """What it is."""
+    ok: bool | None = True
+    """Whether it is as it should be; None if that cannot be said."""
+    advice: str = ""
+    """What to do if it is not."""
+
+
+def all_checks(call: Call) -> list[Check]:
+    """Everything, in the order in which a person would ask."""
+    parts: tuple[Callable[[Call], Iterator[Check]], ...] = (
+        _versions,
+        _cli,
+        _credentials,
+        _front_end,
+        _ledger,
+        _memory,
+        _leftovers,
+        _settings,
+    )
+    found: list[Check] = []
+    for part in parts:
+        try:
+            found.extend(part(call))
+        except Exception as error:  # noqa: BLE001 - one broken check must not hide the others
+            found.append(Check(part.__name__.strip("_"), f"{type(error).__name__}: {error}", None, "could not be checked"))
+    return found
+
+
+def _versions(_call: Call) -> Iterator[Check]:
+    yield Check("python", f"{sys.version.split()[0]} ({sys.executable})", sys.version_info >= (3, 11))
+    for package in PACKAGES:
+        try:
+            yield Check(package, version(package))
+        except PackageNotFoundError:
+            missing = package not in OPTIONAL
+            yield Check(package, "not installed", None if not missing else False, f"pip install {package}" if missing else "")
+
+
+def _cli(_call: Call) -> Iterator[Check]:
+    path = _cli_path()
+    if path is None:
+        yield Check("claude CLI", "not found", False, "reinstall claude-agent-sdk, which ships it, or set cli_path")
+        return
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)
+    said = (done.stdout or done.stderr).strip()
+    yield Check("claude CLI", f"{said} ({path})", done.returncode == 0, "" if done.returncode == 0 else "reinstall it")
+
+
+def _cli_path() -> str | None:
+    """The CLI that a pool would use: its own option, else the one that claude-agent-sdk ships, else the one on PATH."""
+    pool = current_pool()
+    given = pool.setup.config.cli_path if pool is not None else None
+    if given:
+        return str(given)
+    from importlib.util import find_spec
+
+    spec = find_spec("claude_agent_sdk")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        bundled = Path(folder) / "_bundled" / ("claude.exe" if os.name == "nt" else "claude")
+        if bundled.exists():
+            return str(bundled)
+    return shutil.which("claude")
+
+
+def _credentials(_call: Call) -> Iterator[Check]:
+    names = [name for name in (*KEYS, *PROVIDERS) if os.environ.get(name)]
+    home = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
+    if (home / ".credentials.json").exists():
+        names.append("login of `claude`")
+    if names:
+        yield Check("credentials", ", ".join(names))
+    else:
+        yield Check(
+            "credentials", "none found", False, "set ANTHROPIC_API_KEY, log in with `claude`, or use --backend demo"
+        )
+
+
+def _front_end(call: Call) -> Iterator[Check]:
+    shell = call.magics.shell
+    yield Check("front end", f"{front_end(shell)} ({type(shell).__name__})")
+    yield Check("live view", f"{decide(call.magics.live, shell)} (setting: {call.magics.live})")
+    reach = how_cancel_reaches()
+    yield Check("Cancel", reach.about, None if reach is Reach.NO_KERNEL else reach.works)
+
+
+def _ledger(call: Call) -> Iterator[Check]:
+    from claude_pool_nb.store.opening import is_file, locate
+
+    pool = current_pool()
+    url = locate(pool.setup.store if pool is not None else call.magics.store)
+    if not is_file(url):
+        yield Check("ledger", url.render_as_string(hide_password=True))
+        return
+    path = Path(url.database or "")
+    there = f"{path} ({size(path.stat().st_size)})" if path.exists() else f"{path} (not there yet)"
+    yield Check("ledger", there)
+    folder = next((parent for parent in path.parents if parent.exists()), Path.home())
+    free = shutil.disk_usage(folder).free
+    enough = free > LOW_DISK_BYTES
+    yield Check("free disk", size(free), enough, "" if enough else "free some space, or pass another --store")
+
+
+def _memory(call: Call) -> Iterator[Check]:
+    import psutil
+
+    free = psutil.virtual_memory().available
+    pool = current_pool()
+    slots = sum(pool.status().slots.values()) if pool is not None else call.magics.slots
+    enough = free > slots * SLOT_BYTES
+    advice = "" if enough else f"{slots} slots may need {size(slots * SLOT_BYTES)}: use fewer, or --backend demo"
+    yield Check("free memory", size(free), enough, advice)
+
+
+def _leftovers(_call: Call) -> Iterator[Check]:
+    """Sessions of kernels that are gone: their parent is init, and they carry our mark in their environment."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter(["pid", "ppid", "name"]):
+        try:
+            if process.info["ppid"] == 1 and "claude" in (process.info["name"] or "") and _is_ours(process):
+                found.append(str(process.info["pid"]))
+        except psutil.Error:
+            continue  # it ended, or is somebody else's
+    advice = "the next %pool start ends those of a dead kernel; else end them by their pid" if found else ""
+    yield Check("leftovers", ", ".join(found) or "none", not found, advice)
+
+
+def _is_ours(process: object) -> bool:
+    """Whether a process was started by a pool of this user."""
+    environment = process.environ()  # type: ignore[attr-defined]
+    return any(name.startswith("CLAUDE_POOL_NB") for name in environment)
+
+
+def _settings(call: Call) -> Iterator[Check]:
+    magics = call.magics
+    for name in sorted(type(magics).class_trait_names(config=True)):
+        yield Check(f"setting {name}", str(getattr(magics, name)))

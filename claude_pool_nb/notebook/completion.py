@@ -1,0 +1,143 @@
+"""Tab completion of `%pool` lines: verbs, options, values, ids, and variables where an expression stands.
+
+Invariants: outside a `%pool` line it offers nothing and suppresses nothing; it reads what is in memory and never waits
+for the pool.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from claude_pool_nb.notebook.call import current_pool
+from claude_pool_nb.notebook.parser import Takes, VerbParser
+from claude_pool_nb.notebook.verbs import VERBS
+
+if TYPE_CHECKING:
+    from claude_pool_nb.notebook.magics import PoolMagics
+
+_LINE = re.compile(r"^\s*(?:[^%#'\"]*=\s*)?%%?pool\s(.*)$", re.DOTALL)
+_WORD = re.compile(r"[^\s=]*$")
+_NAME = re.compile(r"[A-Za-z_]\w*$")
+MODELS = ("haiku", "sonnet", "opus")
+"""Aliases that are offered."""
+MAX_IDS = 50
+"""So many of the latest ids are offered."""
+
+_RUN_VERBS = frozenset({"retry", "resume"})
+_TASK_VERBS = frozenset({"result", "show"})
+_BOTH_VERBS = frozenset({"wait", "cancel"})
+
+
+class PoolMatcher:
+    """What IPython's completer asks.
+
+    Args:
+        magics: The magics object, for the options of its verbs.
+    """
+
+    def __init__(self, magics: PoolMagics) -> None:
+        self._magics = magics
+        self.match = self._make()
+
+    def _make(self) -> Any:
+        from IPython.core.completer import SimpleCompletion, context_matcher
+
+        @context_matcher()  # type: ignore[untyped-decorator, unused-ignore]
+        def pool_matcher(context: Any) -> dict[str, Any]:
+            before = context.full_text[: _offset(context)]
+            # A cell magic's first line is its line; below it there is free text.
+            line = before.rsplit("\n", 1)[-1]
+            if "\n" in before and before.lstrip().startswith("%%pool"):
+                return {"completions": []}
+            found = _LINE.match(line)
+            if not found:
+                return {"completions": []}
+            fragment, words, kind = self.offers(found.group(1))
+            if not words:
+                return {"completions": []}
+            return {
+                "completions": [SimpleCompletion(text=word, type=kind) for word in words],
+                "matched_fragment": fragment,
+                "suppress": True,
+                "ordered": True,
+            }
+
+        return pool_matcher
+
+    def offers(self, typed: str) -> tuple[str, list[str], str]:
+        """What fits after `typed` (all that stands behind `%pool `): the fragment, the words, and their kind."""
+        verb, blank, rest = typed.lstrip().partition(" ")
+        if not blank:
+            return verb, [name for name in VERBS if name.startswith(verb)], "keyword"
+        if verb not in VERBS:
+            return "", [], ""
+        if verb == "help":
+            return rest, [name for name in VERBS if name.startswith(rest)], "keyword"
+        parser = self._magics.parser(verb)
+        fragment = _WORD.search(rest)
+        word = fragment.group() if fragment else ""
+        before = rest[: len(rest) - len(word)]
+        previous = before.rstrip(" =").rsplit(" ", 1)[-1]
+        if before[-1:] in {" ", "="} and parser.takes_value(previous):
+            return word, _starting(word, self._values(parser, previous)), "param"
+        if word.startswith("-"):
+            return word, _starting(word, parser.options()), "param"
+        if parser.takes is Takes.EXPRESSION:
+            name = _NAME.search(word)
+            start = name.group() if name else ""
+            if word and not start:
+                return "", [], ""
+            return start, self._variables(start), "instance"
+        if parser.takes is Takes.WORDS:
+            return word, _starting(word, self._ids(verb)), "instance"
+        return "", [], ""
+
+    def _values(self, parser: VerbParser, option: str) -> Iterable[str]:
+        action = parser.action_of(option)
+        if action is None:
+            return ()
+        if action.choices is not None:
+            return [str(choice) for choice in action.choices]
+        if action.dest in {"model", "fallback_model"}:
+            return MODELS
+        if action.dest in {"schema", "into"}:
+            return self._variables("")
+        if action.dest == "run":
+            return self._run_ids()
+        return ()
+
+    def _variables(self, start: str) -> list[str]:
+        names = self._magics.shell.user_ns
+        hidden = self._magics.shell.user_ns_hidden
+        return sorted(
+            name for name in names if name.startswith(start) and not name.startswith("_") and name not in hidden
+        )
+
+    def _ids(self, verb: str) -> list[str]:
+        if verb in _RUN_VERBS:
+            return self._run_ids()
+        if verb in _TASK_VERBS:
+            return self._task_ids()
+        if verb in _BOTH_VERBS:
+            return [*(["all"] if verb == "cancel" else []), *self._run_ids(), *self._task_ids()]
+        return []
+
+    def _run_ids(self) -> list[str]:
+        pool = current_pool()
+        return [run.id for run in pool.aio.engine.state.runs()][:-MAX_IDS - 1 : -1] if pool else []
+
+    def _task_ids(self) -> list[str]:
+        pool = current_pool()
+        return [task.id for task in pool.aio.engine.state.tasks()][:-MAX_IDS - 1 : -1] if pool else []
+
+
+def _offset(context: Any) -> int:
+    """The cursor as an offset into the whole text."""
+    lines = context.full_text.split("\n")
+    return sum(len(line) + 1 for line in lines[: context.cursor_line]) + int(context.cursor_position)
+
+
+def _starting(word: str, choices: Iterable[str]) -> list[str]:
+    return [choice for choice in choices if choice.startswith(word)]

@@ -1,0 +1,50 @@
+"""`%load_ext claude_pool_nb` and `%unload_ext`: everything that is added to a shell is taken back.
+
+Invariant: loading imports neither pandas, nor claude_agent_sdk, nor the ledger, nor ipywidgets; they come with what
+needs them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from claude_pool_nb.notebook import displays
+from claude_pool_nb.notebook.call import current_pool
+from claude_pool_nb.notebook.completion import PoolMatcher
+from claude_pool_nb.notebook.magics import PoolMagics
+
+
+def load(shell: Any) -> None:
+    """Add the magic, its completion and its displays; twice is once."""
+    if getattr(shell, "_claude_pool_nb", None) is not None:
+        return
+    magics = PoolMagics(shell)
+    shell.register_magics(magics)
+    shell.configurables.append(magics)
+    matcher = PoolMatcher(magics)
+    completer = getattr(shell, "Completer", None)
+    if completer is not None:
+        completer.custom_matchers.append(matcher.match)
+    displays.register(shell)
+    shell._claude_pool_nb = (magics, matcher)
+
+
+def unload(shell: Any) -> None:
+    """Stop the current pool, and take back what was added."""
+    loaded = getattr(shell, "_claude_pool_nb", None)
+    if loaded is None:
+        return
+    magics, matcher = loaded
+    pool = current_pool()
+    if pool is not None:
+        pool.close()
+    shell._claude_pool_nb = None
+    for kind in ("line", "cell"):
+        shell.magics_manager.magics[kind].pop("pool", None)
+    shell.magics_manager.registry.pop(type(magics).__name__, None)
+    if magics in shell.configurables:
+        shell.configurables.remove(magics)
+    completer = getattr(shell, "Completer", None)
+    if completer is not None and matcher.match in completer.custom_matchers:
+        completer.custom_matchers.remove(matcher.match)
+    displays.unregister(shell)

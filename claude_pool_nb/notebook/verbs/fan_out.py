@@ -1,0 +1,43 @@
+"""`%pool fan_out EXPR` and `%%pool fan_out`: many prompts at once, one row each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from claude_pool_nb.notebook.call import Call
+from claude_pool_nb.notebook.overrides import add_live_option, add_task_options, overrides_of
+from claude_pool_nb.notebook.parser import Takes, VerbParser
+from claude_pool_nb.notebook.prompts import add_vars_option, many_prompts, texts_of
+from claude_pool_nb.notebook.waiting import check_spending, frame_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from claude_pool_nb.handles import Run
+
+
+def parser() -> VerbParser:
+    """Options on either side of the expression."""
+    options = VerbParser(
+        "fan_out",
+        "Run many prompts at once and return a DataFrame, one row per prompt, in order; an error is a row.\n"
+        "As a cell magic the prompts are the body of the cell, separated by a line of exactly ---.",
+        takes=Takes.EXPRESSION,
+        text_name="EXPR",
+        text_help="Python: a list or Series of strings, or a DataFrame with a prompt column",
+        cell="only",
+    )
+    add_task_options(options)
+    add_vars_option(options)
+    add_live_option(options)
+    options.add_argument("--no-wait", action="store_true", help="return the run at once; %%pool wait waits for it")
+    return options
+
+
+def run(call: Call) -> pd.DataFrame | Run:
+    """Run them, and return their frame (or the run, with --no-wait)."""
+    overrides = overrides_of(call)
+    prompts: Any = many_prompts(call)
+    check_spending(call, texts_of(prompts), overrides)
+    started = call.pool.fan_out(prompts, wait=False, **overrides)
+    return started if call.args.no_wait else frame_of(call, started)
