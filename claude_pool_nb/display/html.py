@@ -13,7 +13,9 @@ from html import escape as _escape
 MUTED = "color:var(--jp-ui-font-color2,var(--vscode-descriptionForeground,#666))"
 BORDER = "var(--jp-border-color2,var(--vscode-panel-border,#bbb))"
 INK = "color:var(--jp-ui-font-color1,var(--vscode-foreground,inherit))"
-FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:var(--jp-ui-font-size1,13px);line-height:1.45"
+FONT = (
+    "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:var(--jp-ui-font-size1,13px);line-height:1.45"
+)
 ACCENT = "var(--jp-brand-color1,var(--vscode-progressBar-background,#1976d2))"
 BAD = "color:var(--jp-error-color1,var(--vscode-errorForeground,#b00020))"
 
@@ -68,8 +70,13 @@ def pairs(rows: Iterable[tuple[str, str]]) -> str:
     """A table of names and values; the values are HTML already.
 
     Example:
-        >>> pairs([("slots", "4")])
-        '<table><tbody><tr><th scope="row" style="text-align:left">slots</th><td style="text-align:left">4</td></tr></tbody></table>'
+        >>> print(pairs([("slots", "4")]).replace("<t", chr(10) + "<t"))
+        <BLANKLINE>
+        <table>
+        <tbody>
+        <tr>
+        <th scope="row" style="text-align:left">slots</th>
+        <td style="text-align:left">4</td></tr></tbody></table>
     """
     body = "".join(
         f'<tr><th scope="row" style="text-align:left">{escape(name)}</th><td style="text-align:left">{value}</td></tr>'

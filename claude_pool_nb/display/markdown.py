@@ -1,9 +1,9 @@
 """A model's Markdown, made safe to render.
 
 Invariants: no HTML of the text becomes HTML of the page; nothing remote is loaded, because images become text; a link
-shows where it goes, because only bare addresses stay links; a dollar sign never starts LaTeX. Code is left as it is only
-where every Markdown renderer agrees that it is code: a fence at the start of a line, and spans that open and close on
-one line of a block without loose backticks. Everywhere else it is escaped, at worst visibly.
+shows where it goes, because only bare addresses stay links; a dollar sign never starts LaTeX. Code is left as it is
+only where every Markdown renderer agrees that it is code: a fence at the start of a line, and spans that open and close
+on one line of a block without loose backticks. Everywhere else it is escaped, at worst visibly.
 """
 
 from __future__ import annotations
@@ -54,11 +54,10 @@ def safe_markdown(text: str) -> str:
         elif not line.strip():
             _flush(block, out)
             out.append(line)
+        elif trusted:
+            block.append(line)
         else:
-            if trusted:
-                block.append(line)
-            else:
-                out.append(_escape_text(line))
+            out.append(_escape_text(line))
     _flush(block, out)
     if fence:
         out.append(fence)

@@ -53,8 +53,8 @@ def budget_line(budget: BudgetRecord | None) -> str:
     """A budget in one line.
 
     Example:
-        >>> budget_line(BudgetRecord(1, "demo", limit_nano=5_000_000_000, spent_nano=310_000_000, reserved_nano=80_000_000))
-        "$0.3100 spent, $0.0800 reserved of $5.00 (budget 'demo', since 1970-01-01)"
+        >>> budget_line(BudgetRecord(1, "demo", limit_nano=5_000_000_000, spent_nano=310_000_000))
+        "$0.3100 spent of $5.00 (budget 'demo', since 1970-01-01)"
     """
     if budget is None:
         return "no budget"
@@ -105,7 +105,9 @@ def pool_html(card: PoolCard) -> str:
         True
     """
     volatile_rows = {"tasks", "budget", "ledger", "slots"}
-    rows = [(name, html.volatile(value) if name in volatile_rows else html.escape(value)) for name, value in _rows(card)]
+    rows = [
+        (name, html.volatile(value) if name in volatile_rows else html.escape(value)) for name, value in _rows(card)
+    ]
     body = f"<b>{html.volatile(card.title)}</b>{html.pairs(rows)}"
     return html.box(body, label="status of the pool")
 

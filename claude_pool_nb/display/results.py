@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from claude_pool_nb.display import html
 from claude_pool_nb.display.markdown import safe_markdown
-from claude_pool_nb.display.text import count, money, seconds
+from claude_pool_nb.display.text import count, money
 from claude_pool_nb.records import CostBasis, TaskResult, TaskState, nano
 
 DEMO_NOTE = "demo: no model was asked, its dollars are play money"

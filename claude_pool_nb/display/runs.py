@@ -104,7 +104,10 @@ def run_html(summary: RunSummary) -> str:
         >>> "3 completed of 3 tasks" in run_html(RunSummary("r1", counts={"completed": 3}))
         True
     """
-    parts = [f"<b>{html.volatile(summary.run_id)}</b>: {html.escape(states_line(summary))}", html.volatile(_money(summary))]
+    parts = [
+        f"<b>{html.volatile(summary.run_id)}</b>: {html.escape(states_line(summary))}",
+        html.volatile(_money(summary)),
+    ]
     if summary.elapsed_s is not None:
         parts.append(html.volatile(seconds(summary.elapsed_s)))
     notes = "".join(f"<div>{html.volatile(note)}</div>" for note in _notes(summary))

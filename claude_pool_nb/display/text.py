@@ -55,10 +55,10 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def one_line(text: str, width: int = 80) -> str:
-    """The beginning of a text, on one line.
+    r"""The beginning of a text, on one line.
 
     Example:
-        >>> one_line("a  poem\\nabout rust", 10)
+        >>> one_line("a  poem\nabout rust", 10)
         'a poem ab…'
     """
     short = " ".join(text[: width * 4].split())

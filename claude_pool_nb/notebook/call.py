@@ -75,7 +75,7 @@ class Call:
         except SyntaxError as error:
             self.parser.error(f"{text!r} is no Python expression: {error.msg}")
         try:
-            # The user's own expression, in the user's own notebook. One namespace, so that comprehensions see all of it.
+            # The user's own expression in the user's own notebook; one namespace, so that comprehensions see it all.
             return eval(code, self.namespace())
         except NameError as error:
             if error.name is None:
@@ -102,5 +102,5 @@ def current_pool() -> Pool | None:
     import sys
 
     module = sys.modules.get("claude_pool_nb.pool")
-    pool: Pool | None = module.current() if module else None
+    pool: Pool | None = module.current() if module and module.has_current() else None
     return pool

@@ -20,7 +20,16 @@ from claude_pool_nb.notebook.call import Call, current_pool
 from claude_pool_nb.notebook.live.mode import decide, front_end
 from claude_pool_nb.notebook.live.subshell import Reach, how_cancel_reaches
 
-PACKAGES = ("claude-pool-nb", "claude-agent-sdk", "ipython", "ipykernel", "ipywidgets", "jupyterlab", "pandas", "sqlalchemy")
+PACKAGES = (
+    "claude-pool-nb",
+    "claude-agent-sdk",
+    "ipython",
+    "ipykernel",
+    "ipywidgets",
+    "jupyterlab",
+    "pandas",
+    "sqlalchemy",
+)
 """Packages whose versions are told."""
 OPTIONAL = frozenset({"jupyterlab", "claude-pool-nb"})
 """Packages that may be missing: another front end, or a checkout that was not installed."""
@@ -65,7 +74,9 @@ def all_checks(call: Call) -> list[Check]:
         try:
             found.extend(part(call))
         except Exception as error:  # noqa: BLE001 - one broken check must not hide the others
-            found.append(Check(part.__name__.strip("_"), f"{type(error).__name__}: {error}", None, "could not be checked"))
+            found.append(
+                Check(part.__name__.strip("_"), f"{type(error).__name__}: {error}", None, "could not be checked")
+            )
     return found
 
 
@@ -76,7 +87,9 @@ def _versions(_call: Call) -> Iterator[Check]:
             yield Check(package, version(package))
         except PackageNotFoundError:
             missing = package not in OPTIONAL
-            yield Check(package, "not installed", None if not missing else False, f"pip install {package}" if missing else "")
+            yield Check(
+                package, "not installed", None if not missing else False, f"pip install {package}" if missing else ""
+            )
 
 
 def _cli(_call: Call) -> Iterator[Check]:

@@ -126,11 +126,11 @@ class PoolMatcher:
 
     def _run_ids(self) -> list[str]:
         pool = current_pool()
-        return [run.id for run in pool.aio.engine.state.runs()][:-MAX_IDS - 1 : -1] if pool else []
+        return [run.id for run in pool.aio.engine.state.runs()][: -MAX_IDS - 1 : -1] if pool else []
 
     def _task_ids(self) -> list[str]:
         pool = current_pool()
-        return [task.id for task in pool.aio.engine.state.tasks()][:-MAX_IDS - 1 : -1] if pool else []
+        return [task.id for task in pool.aio.engine.state.tasks()][: -MAX_IDS - 1 : -1] if pool else []
 
 
 def _offset(context: Any) -> int:

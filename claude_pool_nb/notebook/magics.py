@@ -28,7 +28,9 @@ class PoolMagics(Magics):
     slots = Int(min=1, help="Slots of a new pool.").tag(config=True)
     profile = Unicode(help="Session options of a new pool: prompt or agent.").tag(config=True)
     model = Unicode(None, allow_none=True, help="Model of a new pool; None for the CLI's default.").tag(config=True)
-    budget_usd = Float(None, allow_none=True, help="Budget of a new pool in dollars; None for no limit.").tag(config=True)
+    budget_usd = Float(None, allow_none=True, help="Budget of a new pool in dollars; None for no limit.").tag(
+        config=True
+    )
     strict_budget = Bool(help="Reserve the worst case for every task.").tag(config=True)
     backend = Enum(["claude", "demo"], help="Who answers: claude, or demo (offline, play money).").tag(config=True)
     store = Unicode(None, allow_none=True, help="Path or URL of the ledger; None for the user's own.").tag(config=True)

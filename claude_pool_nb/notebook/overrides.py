@@ -69,7 +69,9 @@ def add_live_option(parser: VerbParser) -> None:
     """How the progress of a cell that waits is shown."""
     from claude_pool_nb.notebook.live.mode import MODES
 
-    parser.add_argument("--live", choices=MODES, help="how progress is shown (default: as %%config PoolMagics.live says)")
+    parser.add_argument(
+        "--live", choices=MODES, help="how progress is shown (default: as %%config PoolMagics.live says)"
+    )
 
 
 def overrides_of(call: Call) -> dict[str, Any]:

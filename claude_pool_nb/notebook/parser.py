@@ -1,16 +1,17 @@
 """How a `%pool` line is read.
 
-Three kinds of verbs. *Words* are read as a shell would. A *prompt* is taken verbatim: options first, then the rest of the
-line, or the body of the cell; `--` ends the options. An *expression* is Python: options may stand on either side of it.
+Three kinds of verbs. *Words* are read as a shell would. A *prompt* is taken verbatim: options first, then the rest of
+the line, or the body of the cell; `--` ends the options. An *expression* is Python: options may stand on either side.
 
-Invariants: a prompt reaches the model byte for byte; a wrong line is one `UsageError` that names the nearest right word,
-raised before anything is started or spent.
+Invariants: a prompt reaches the model byte for byte; a wrong line is one `UsageError` that names the nearest right
+word, raised before anything is started or spent.
 """
 
 from __future__ import annotations
 
 import argparse
 import keyword
+import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -139,7 +140,7 @@ class VerbParser(argparse.ArgumentParser):
             >>> parser = VerbParser("run", "", takes=Takes.PROMPT)
             >>> _ = parser.add_argument("-m", "--model")
             >>> parser.leading('-m haiku say "hi"  --model')
-            (['-m', 'haiku'], 'say "hi"  --model')
+            (['-mhaiku'], 'say "hi"  --model')
         """
         tokens: list[str] = []
         at = 0
@@ -167,6 +168,8 @@ class VerbParser(argparse.ArgumentParser):
             rest = line[at:]
             start = at + len(rest) - len(rest.lstrip(" \t"))
             value = _TOKEN.match(line, start)
+            if value is None and line[start:].strip():
+                self.error(f"a quotation mark is missing after {option}")
             if value is None:
                 self.error(f"{option} needs a value")
             # Written as one word, so that a value may begin with a dash.
@@ -300,8 +303,7 @@ def number(
             value = None
         if (
             value is None
-            or value != value
-            or value in {float("inf"), float("-inf")}
+            or not math.isfinite(value)
             or (least is not None and value < least)
             or (above is not None and value <= above)
         ):

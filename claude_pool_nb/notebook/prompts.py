@@ -1,7 +1,7 @@
 """The prompts of a line or a cell.
 
-Invariants: without `--vars` a prompt is what was written, byte for byte; with it, only plain data of the notebook goes in,
-its values are never scanned again, and a name that is not defined is an error before anything is spent.
+Invariants: without `--vars` a prompt is what was written, byte for byte; with it, only plain data of the notebook goes
+in, its values are never scanned again, and a name that is not defined is an error before anything is spent.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def many_prompts(call: Call) -> Any:
         return value
     if not isinstance(value, Iterable) or isinstance(value, dict | set | frozenset):
         raise ConfigError(
-            f"fan_out takes a list or Series of strings, or a DataFrame with a prompt column, not {type(value).__name__}"
+            "fan_out takes a list or Series of strings, or a DataFrame with a prompt column, "
+            f"not a {type(value).__name__}"
         )
     if hasattr(value, "index") and hasattr(value, "map"):
         return value.map(fill) if call.args.vars else value

@@ -1,6 +1,6 @@
 """The HTML of the live view: a header, and a card per slot.
 
-Invariants: text of prompts is escaped; every colour comes with a word; a screen reader hears milestones, not every tick.
+Invariants: text of prompts is escaped; every colour comes with a word; a screen reader hears milestones, not ticks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How a click reaches Python while a cell blocks the kernel.
 
-JupyterLab sends clicks on a subshell, a thread of the kernel's own. ipykernel 7.4 sends them back to the shell that last
-published on the widget, which is the blocked one: there a subshell of our own is named as the place for this widget's
-messages. That hook is private, so it is looked for and never assumed.
+JupyterLab sends clicks on a subshell, a thread of the kernel's own. ipykernel 7.4 sends them back to the shell that
+last published on the widget, which is the blocked one: there a subshell of our own is named as the place for this
+widget's messages. That hook is private, so it is looked for and never assumed.
 """
 
 from __future__ import annotations

@@ -17,7 +17,10 @@ def parser() -> VerbParser:
         "drain", "Take no more work, let running tasks end, and stop. What waits is kept for %pool resume."
     )
     options.add_argument(
-        "--timeout-s", metavar="S", type=number(float, least=0, unit="seconds"), help="end what still runs after this time"
+        "--timeout-s",
+        metavar="S",
+        type=number(float, least=0, unit="seconds"),
+        help="end what still runs after this time",
     )
     return options
 
@@ -25,6 +28,9 @@ def parser() -> VerbParser:
 def run(call: Call) -> PoolStatus:
     """Drain it, and say what there was."""
     pool = call.pool
-    pool.drain(call.args.timeout_s)
+    if call.args.timeout_s is None:
+        pool.drain()
+    else:
+        pool.drain(call.args.timeout_s)
     call.magics.started_with = None
     return pool.status()

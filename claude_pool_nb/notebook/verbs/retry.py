@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 def parser() -> VerbParser:
     """A run, and which of its tasks."""
-    options = VerbParser("retry", "Try the failed tasks of a run again; each keeps its row. The last run if none is named.")
+    options = VerbParser(
+        "retry", "Try the failed tasks of a run again; each keeps its row. The last run if none is named."
+    )
     options.add_argument("run", nargs="?", metavar="RUN", help="r12; nothing for the last run")
-    options.add_argument("--state", default="failed", choices=["failed", "cancelled", "interrupted"], help="which tasks")
+    options.add_argument(
+        "--state", default="failed", choices=["failed", "cancelled", "interrupted"], help="which tasks"
+    )
     add_live_option(options)
     return options
 
@@ -29,5 +33,7 @@ def run(call: Call) -> pd.DataFrame:
     last = pool.last
     run_id = call.args.run or (last.id if last else None)
     if run_id is None:
-        raise RunNotFound("There is no run yet; %pool fan_out makes one, and %pool runs lists those of earlier kernels.")
+        raise RunNotFound(
+            "There is no run yet; %pool fan_out makes one, and %pool runs lists those of earlier kernels."
+        )
     return frame_of(call, pool.retry(run_id, state=call.args.state, wait=False))

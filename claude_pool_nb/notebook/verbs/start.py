@@ -71,13 +71,12 @@ def options_of(call: Call) -> dict[str, Any]:
         "profile": args.profile or defaults.profile,
         "backend": args.backend or defaults.backend,
     }
-    for name, value in (
-        ("model", args.model or defaults.model),
-        ("budget_usd", defaults.budget_usd if args.budget is None else args.budget),
-        ("store", args.store or defaults.store),
-    ):
-        if value is not None:
-            options[name] = value
+    maybe = {
+        "model": args.model or defaults.model,
+        "budget_usd": defaults.budget_usd if args.budget is None else args.budget,
+        "store": args.store or defaults.store,
+    }
+    options |= {name: value for name, value in maybe.items() if value is not None}
     if args.strict_budget or defaults.strict_budget:
         options["strict_budget"] = True
     options |= {name: getattr(args, name) for name in SAME_NAME if getattr(args, name) is not None}
