@@ -183,9 +183,15 @@ class AsyncPool(Frames):
         task = await self._accept_one("run", prompt, overrides)
         return await self.result(task.id)
 
-    async def submit(self, prompt: str, **overrides: Any) -> Task:
-        """Accept one prompt and return at once; it is in the ledger by then."""
-        return await self._accept_one("submit", prompt, overrides)
+    async def submit(self, prompt: str, *, verb: str = "submit", **overrides: Any) -> Task:
+        """Accept one prompt and return at once; it is in the ledger by then.
+
+        Args:
+            prompt: The text, as it is.
+            verb: The word under which its run is listed.
+            **overrides: Options for it.
+        """
+        return await self._accept_one(verb, prompt, overrides)
 
     async def fan_out(self, prompts: Any, *, wait: bool = True, **overrides: Any) -> Run:
         """Run many prompts at once, one row each, in their order; an error is a row.

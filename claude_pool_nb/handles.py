@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from claude_pool_nb.records import RunState, StopReason, TaskResult, TaskState, usd
+from claude_pool_nb.records import RunRecord, RunState, StopReason, TaskResult, TaskState, usd
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +89,11 @@ class Run:
     def __init__(self, pool: AsyncPool, run_id: str) -> None:
         self._pool = pool
         self.id = run_id
+
+    @property
+    def record(self) -> RunRecord:
+        """What was accepted, and where it is."""
+        return self._pool.run_record(self.id)
 
     @property
     def state(self) -> RunState:

@@ -218,9 +218,15 @@ class Pool(Frames):
         task = self._call(self.aio._accept_one("run", prompt, overrides))
         return self.result(task.id)
 
-    def submit(self, prompt: str, **overrides: Any) -> Task:
-        """Accept one prompt and return at once; it is in the ledger by then."""
-        return self._call(self.aio.submit(prompt, **overrides))
+    def submit(self, prompt: str, *, verb: str = "submit", **overrides: Any) -> Task:
+        """Accept one prompt and return at once; it is in the ledger by then.
+
+        Args:
+            prompt: The text, as it is.
+            verb: The word under which its run is listed.
+            **overrides: Options for it.
+        """
+        return self._call(self.aio.submit(prompt, verb=verb, **overrides))
 
     def fan_out(self, prompts: Any, *, wait: bool = True, **overrides: Any) -> Run:
         """Run many prompts at once, one row each, in their order; an error is a row.
