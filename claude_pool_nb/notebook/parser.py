@@ -198,10 +198,13 @@ class VerbParser(argparse.ArgumentParser):
 
     def help_text(self) -> str:
         """What `%pool help VERB` shows."""
+        beside = [self.text_name] if self.text_help else []
+        for action in self._get_positional_actions():
+            beside.append(f"[{action.metavar}]" if action.nargs == "?" else str(action.metavar))
+        # argparse's own usage lists every option twice.
+        self.usage = " ".join([f"%(prog)s [options] {' '.join(beside)}".rstrip()])
         text = self.format_help().rstrip()
-        if self.text_help:
-            text = text.replace("\n\n", f" {self.text_name}\n\n", 1) + f"\n\n{self.text_name}: {self.text_help}"
-        return text
+        return f"{text}\n\n{self.text_name}: {self.text_help}" if self.text_help else text
 
 
 def _split(parser: VerbParser, line: str) -> list[str]:
@@ -260,7 +263,7 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
         '; did you mean --model?'
     """
     names = [str(choice) for choice in choices]
-    close = get_close_matches(word, names, n=1, cutoff=0.5)
+    close = get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]}?"
     return f"; choose from {', '.join(names)}" if len(names) <= 12 else ""
