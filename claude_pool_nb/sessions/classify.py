@@ -149,6 +149,11 @@ def interrupted() -> Failure:
     return Failure(FailureKind.TASK, "interrupted", f"The turn was stopped; {advice}.")
 
 
+def null_byte() -> Failure:
+    """A prompt that no model reads as it is."""
+    return Failure(FailureKind.REQUEST, "null_byte", "The prompt has a null byte; take it out.")
+
+
 def crashed(returncode: int | None, stderr: str) -> Failure:
     """The process ended in mid-turn or between turns.
 

@@ -21,7 +21,7 @@ from claude_pool_nb.records import CostBasis, Denial, Failure, FailureKind, Turn
 from claude_pool_nb.sessions import launch as launching
 from claude_pool_nb.sessions import processes
 from claude_pool_nb.sessions.base import SessionEvent, SessionInfo, Turn
-from claude_pool_nb.sessions.classify import RetryNotice, classify, crashed, hung, of_notice
+from claude_pool_nb.sessions.classify import RetryNotice, classify, crashed, hung, null_byte, of_notice
 from claude_pool_nb.sessions.models import is_full_id, same_model
 from claude_pool_nb.sessions.turn_reader import TurnReader, Urgency, denials_of, model_usage_of
 from claude_pool_nb.sessions.wire import RequestRefused, Wire
@@ -34,7 +34,9 @@ COALESCE_S = 0.03
 """Streamed text is handed on at most this often."""
 MEMORY_LOOK_S = 1.0
 """How old a memory reading may be."""
-PROBE = Usage(input_tokens=8, output_tokens=1)
+LONG_WAIT_S = 60.0
+"""The CLI announces no retry where the API asked to wait for longer than this."""
+PROBE = Usage(input_tokens=40, output_tokens=1)
 """What the CLI spends to try a full model id that is new to its process; no result contains it."""
 
 Price = Callable[[str | None, Usage], int | None]
@@ -268,6 +270,9 @@ class ClaudeSession:
         if self.broken:
             yield TurnResult(failure=crashed(wire.returncode, wire.stderr), session_id=self._session_id)
             return
+        if "\x00" in turn.prompt:
+            yield TurnResult(failure=null_byte(), session_id=self._session_id)
+            return
         self._stopping = False
         probe_nano, refused = await self._apply(wire, turn.options)
         if refused is not None:
@@ -350,6 +355,8 @@ class ClaudeSession:
             failure = classify(raw, reader.error, max_turns=options.max_turns)
             if reader.refusal is not None and failure is not None:
                 failure = of_notice(reader.refusal)
+            elif failure is not None and failure.kind is FailureKind.LIMIT and reader.retry is None:
+                failure = replace(failure, retry_after_s=LONG_WAIT_S)
             structured = raw.get("structured_output")
             turns = int(raw.get("num_turns") or 0)
             api_s = float(raw.get("duration_api_ms") or 0) / 1000
@@ -388,7 +395,7 @@ class ClaudeSession:
             cost = total_nano - self._meter_nano
             usage = _difference(total_usage, self._meter_usage)
             basis = CostBasis.EXACT
-            if cost and any(self._price(model, Usage(1)) is None for model in raw.get("modelUsage") or ()):
+            if any(entry.get("costBasis") == "unknown" for entry in (raw.get("modelUsage") or {}).values()):
                 basis = CostBasis.ESTIMATED  # the CLI prices a model it does not know at a rate of its own
             if raw.get("terminal_reason") == "aborted_streaming" and reader.started:
                 basis = CostBasis.ESTIMATED  # the output of a call that was cut off was never counted by the API

@@ -106,8 +106,7 @@ class TurnReader:
         if kind == "assistant":
             return self._assistant(message)
         if kind == "user":
-            if message.get("parent_tool_use_id") is None:
-                self.last_message_id = message.get("uuid") or self.last_message_id
+            self._tool_results(message)
             return self._stir()
         if kind == "system":
             return self._system(message)
@@ -176,6 +175,13 @@ class TurnReader:
                 self._events.append(ToolStarted(name, as_text(block.get("input"))))
                 urgency = Urgency.NOW
         return urgency
+
+    def _tool_results(self, message: dict[str, Any]) -> None:
+        """Results of tools: a call that was refused before it ran changed nothing."""
+        content = message["message"].get("content")
+        for block in content if isinstance(content, list) else ():
+            if block.get("type") == "tool_result" and str(block.get("content")).startswith("<tool_use_error>"):
+                self._denied.add(str(block.get("tool_use_id")))
 
     def _system(self, message: dict[str, Any]) -> Urgency:
         """A word of the CLI about itself."""

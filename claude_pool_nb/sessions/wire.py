@@ -137,7 +137,14 @@ class Wire(asyncio.SubprocessProtocol):
         for line in lines:
             # Some builds of the CLI write lines of other text among the messages.
             if line.startswith(b"{"):
-                self._take(json.loads(line))
+                try:
+                    message = json.loads(line)
+                except ValueError:
+                    # Lines are whole here, so nothing later mends this one: what it said is lost, and so is the rest.
+                    self._stderr = f"{self._stderr}\nunreadable output: {line[:200]!r}"[-STDERR_KEPT_CHARS:]
+                    self._end()
+                    return
+                self._take(message)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         """The end of stdout is the end of all messages."""

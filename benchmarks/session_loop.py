@@ -1,0 +1,118 @@
+"""Our session beside a bare hand loop over claude-agent-sdk, in one process, on the scripted API.
+
+Both do isolated tasks of the prompt profile: the hand loop is one SDK client per slot with `/clear` before each
+prompt. Run it by hand: ``python benchmarks/session_loop.py [tasks] [rounds]``; it prints tasks per second at 1, 4
+and 8 slots, the median of the rounds, and ours as a share of the hand loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage
+
+from claude_pool_nb.config import ResolvedConfig
+from claude_pool_nb.records import TurnResult
+from claude_pool_nb.sessions.base import Session, Turn
+from claude_pool_nb.sessions.claude_backend import ClaudeBackend
+from claude_pool_nb.testing import ScriptedAPI
+
+MODEL = "claude-haiku-4-5"
+SYSTEM_PROMPT = "Answer in one word."
+SDK_OPTIONS = ClaudeAgentOptions(
+    model=MODEL,
+    system_prompt=SYSTEM_PROMPT,
+    tools=[],
+    setting_sources=[],
+    strict_mcp_config=True,
+    extra_args={"no-session-persistence": None},
+    env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1", "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1"},
+)
+OUR_OPTIONS = ResolvedConfig(model=MODEL, system_prompt=SYSTEM_PROMPT)
+
+Work = Callable[[int], Awaitable[None]]
+
+
+async def timed(workers: Sequence[Work], tasks: int) -> tuple[float, float]:
+    """Let every worker take tasks until there are none; give tasks per second and CPU milliseconds per task."""
+    left: Iterator[int] = iter(range(tasks))
+
+    async def loop(work: Work) -> None:
+        for number in left:
+            await work(number)
+
+    begun, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(loop(work) for work in workers))
+    return tasks / (time.perf_counter() - begun), (time.process_time() - cpu) / tasks * 1000
+
+
+def sdk_work(client: ClaudeSDKClient) -> Work:
+    """One task of the hand loop."""
+
+    async def work(number: int) -> None:
+        for prompt in ("/clear", f"Say word {number}"):
+            await client.query(prompt)
+            async for message in client.receive_response():
+                if isinstance(message, ResultMessage) and message.is_error:
+                    raise RuntimeError(message)
+
+    return work
+
+
+def our_work(session: Session) -> Work:
+    """One task of ours."""
+
+    async def work(number: int) -> None:
+        async for event in session.ask(Turn(f"Say word {number}", OUR_OPTIONS)):
+            if isinstance(event, TurnResult) and event.failure is not None:
+                raise RuntimeError(event)
+        await session.reset()
+
+    return work
+
+
+async def compare(slots: int, tasks: int, rounds: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Time both, in turns, on processes that were started together."""
+    backend = ClaudeBackend()
+    sessions = [backend.session(f"s{n}") for n in range(slots)]
+    clients = [ClaudeSDKClient(SDK_OPTIONS) for _ in range(slots)]
+    for session, client in zip(sessions, clients, strict=True):
+        await session.open(OUR_OPTIONS)
+        await client.connect()
+    hand_workers, our_workers = [sdk_work(c) for c in clients], [our_work(s) for s in sessions]
+    await timed(hand_workers, 4 * slots)
+    await timed(our_workers, 4 * slots)
+    hand, ours = [], []
+    for _ in range(rounds):
+        hand.append(await timed(hand_workers, tasks))
+        ours.append(await timed(our_workers, tasks))
+    await asyncio.gather(*(s.close() for s in sessions), *(c.disconnect() for c in clients))
+    await backend.close()
+    return hand, ours
+
+
+def main() -> None:
+    tasks = int(sys.argv[1]) if len(sys.argv) > 1 else 96
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    with tempfile.TemporaryDirectory() as home, ScriptedAPI() as api:
+        environment = api.env(home)
+        os.environ.clear()
+        os.environ.update(environment)
+        print("slots  hand/s  ours/s  share  hand CPU ms  ours CPU ms   (CPU of this process, API included)")
+        for slots in (1, 4, 8):
+            hand, ours = asyncio.run(compare(slots, tasks, rounds))
+            rates = [statistics.median(rate for rate, _ in side) for side in (hand, ours)]
+            cpus = [statistics.median(cpu for _, cpu in side) for side in (hand, ours)]
+            print(
+                f"{slots:5d} {rates[0]:7.1f} {rates[1]:7.1f} {rates[1] / rates[0]:6.2f} {cpus[0]:12.2f} {cpus[1]:12.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
