@@ -47,6 +47,7 @@ __all__ = [
     "run_numbers",
     "runs",
     "task",
+    "task_numbers",
     "tasks",
 ]
 
@@ -110,8 +111,16 @@ def _run_key(run_id: str) -> int:
     return run_number(run_id)
 
 
-def _task_keys(task_id: str) -> tuple[int, int]:
-    """A task's numbers; what is no task's id is not found."""
+def task_numbers(task_id: str) -> tuple[int, int]:
+    """The numbers of a task's run and of the task.
+
+    Raises:
+        TaskNotFound: `task_id` is no task's id.
+
+    Example:
+        >>> task_numbers("r12.3")
+        (12, 3)
+    """
     if not re.fullmatch(r"r[0-9]{1,9}\.[0-9]{1,9}", task_id):
         raise TaskNotFound(f"{task_id!r} is no task's id; ids look like r12.3, and `%pool tasks` lists them")
     return task_key(task_id)
@@ -188,7 +197,7 @@ def task(ledger: Ledger, task_id: str) -> TaskRecord:
     Raises:
         TaskNotFound: there is none of that id.
     """
-    run_, number = _task_keys(task_id)
+    run_, number = task_numbers(task_id)
     with ledger.reading() as connection:
         found = _tasks(connection, and_(schema.task.c.run == run_, schema.task.c.number == number))
     if not found:
@@ -202,7 +211,7 @@ def attempts(ledger: Ledger, task_id: str) -> list[AttemptRecord]:
     Raises:
         TaskNotFound: `task_id` is no task's id.
     """
-    run_, number = _task_keys(task_id)
+    run_, number = task_numbers(task_id)
     attempt = schema.attempt
     query = select(attempt).where(attempt.c.run == run_, attempt.c.task == number).order_by(attempt.c.number)
     with ledger.reading() as connection:
@@ -276,7 +285,7 @@ def events(
     if run_id is not None:
         query = query.where(event.run == _run_key(run_id))
     if task_id is not None:
-        run_, number = _task_keys(task_id)
+        run_, number = task_numbers(task_id)
         query = query.where(event.run == run_, event.task == number)
     if pool_id is not None:
         query = query.where(event.pool == pool_number(pool_id))

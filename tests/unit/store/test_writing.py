@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
-from dataclasses import replace
 
 import pytest
 
@@ -198,9 +197,7 @@ def test_a_late_result_keeps_its_cost_not_its_verdict(writes: Writes) -> None:
     task = f"{run}.1"
     lost = TurnResult(failure=Failure(FailureKind.CRASH, "process_killed", "x"), cost_nano=3)
     writes.start(task)
-    writes(
-        ev.AttemptEnded(1.0, task, 1, AttemptState.FAILED, lost), ev.TaskWaiting(1.0, task, 1.0, lost.failure)
-    )
+    writes(ev.AttemptEnded(1.0, task, 1, AttemptState.FAILED, lost), ev.TaskWaiting(1.0, task, 1.0, lost.failure))
     writes.start(task, attempt=2)
     late = TurnResult(output="too late", cost_nano=40, cost_basis=CostBasis.ESTIMATED, usage=Usage(1, 1, 1, 1))
     writes(ev.AttemptEnded(2.0, task, 1, AttemptState.COMPLETED, late, late=True))
@@ -327,5 +324,3 @@ def test_prune_deletes_old_runs_whole(writes: Writes) -> None:
     assert queries.attempts(writes.ledger, f"{old}.1") == []
     assert writes.now_budget().spent_nano == 140
     assert writes.ledger.new_run() == 4
-
-

@@ -1,0 +1,170 @@
+"""DataFrames of attempts, and of what they cost.
+
+Invariants: every attempt ever made is counted once, also failed, interrupted and late ones; play money and real money
+are never added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import and_, literal, select
+
+from claude_pool_nb.analysis import columns as col
+from claude_pool_nb.errors import ConfigError, nearest
+from claude_pool_nb.store import queries, schema
+from claude_pool_nb.store.batch import pool_number
+from claude_pool_nb.store.ledger import Ledger
+
+TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+
+PLAY_BACKENDS = ("demo", "replay")
+"""Backends whose dollars are not real."""
+
+
+def attempt_frame(
+    ledger: Ledger,
+    *,
+    run_ids: Iterable[str] | None = None,
+    task_id: str | None = None,
+    pool_id: str | None = None,
+    play_money: bool | None = None,
+    limit: int | None = None,
+    outputs: bool = True,
+) -> pd.DataFrame:
+    """One row per attempt ever made, in the order of runs, tasks and attempts.
+
+    Args:
+        ledger: where to read.
+        run_ids: only of these runs.
+        task_id: only of this task.
+        pool_id: only of runs that this pool owns.
+        play_money: only of the demo's dollars (True) or of real ones (False).
+        limit: no more than the latest so many.
+        outputs: False leaves the outputs out, which are most of the memory.
+
+    Raises:
+        RunNotFound: an id is no run's id.
+
+    Example:
+        >>> with Ledger.open(":memory:") as ledger:
+        ...     len(attempt_frame(ledger))
+        0
+    """
+    t, a, r = schema.task.c, schema.attempt.c, schema.run.c
+    selected: dict[str, tuple[Any, Callable[[Sequence[Any]], Any]]] = {
+        "profile": (t.profile, col.category),
+        "backend": (r.backend, col.category),
+        "requested_model": (a.requested_model, col.category),
+        "model": (a.model, col.category),
+        "slot_id": (a.slot_id, col.category),
+        "session_id": (a.session_id, col.text),
+        "conversation": (t.conversation, col.text),
+        "tags": (t.tags, col.text),
+        "state": (a.state, col.attempt_state),
+        "late": (a.late, col.flag),
+        "output": (a.output if outputs else literal(None), col.text),
+        "failure_kind": (a.failure_kind, col.failure_kind),
+        "error_type": (a.error_type, col.category),
+        "error": (a.error, col.text),
+        "http_status": (a.http_status, col.integer),
+        "cost_usd": (a.cost_nano, col.dollars),
+        "cost_basis": (a.cost_basis, col.cost_basis),
+        "reserved_usd": (a.reserved_nano, col.dollars),
+        **{name: (a[name], col.whole) for name in (*TOKENS, "turns")},
+        "started_at": (a.started_at, col.instant),
+        "finished_at": (a.finished_at, col.instant),
+        "duration_s": (a.duration_s, col.number),
+        "api_s": (a.api_s, col.number),
+        "wrote": (a.wrote, col.flag),
+        "permission_denials": (a.denials, col.text),
+        "warnings": (a.warnings, col.text),
+    }
+    query = select(a.run, a.task, a.number, *(column for column, _ in selected.values())).select_from(
+        schema.attempt.join(schema.task, and_(t.run == a.run, t.number == a.task)).join(schema.run, r.number == a.run)
+    )
+    if run_ids is not None:
+        query = query.where(a.run.in_(queries.run_numbers(run_ids)))
+    if task_id is not None:
+        run, task = queries.task_numbers(task_id)
+        query = query.where(a.run == run, a.task == task)
+    if pool_id is not None:
+        query = query.where(r.pool == pool_number(pool_id))
+    if play_money is not None:
+        query = query.where(r.backend.in_(PLAY_BACKENDS) if play_money else r.backend.not_in(PLAY_BACKENDS))
+    order = (a.run, a.task, a.number)
+    query = query.order_by(*order) if limit is None else query.order_by(*(c.desc() for c in order)).limit(limit)
+    with ledger.reading() as connection:
+        rows = connection.execute(query).all()
+    if limit is not None:
+        rows = rows[::-1]
+    parts = list(zip(*rows, strict=True)) if rows else [()] * (3 + len(selected))
+    frame = {
+        "run_id": col.text([f"r{n}" for n in parts[0]]),
+        "task_id": col.text([f"r{n}.{k}" for n, k in zip(parts[0], parts[1], strict=True)]),
+        "attempt": col.whole(parts[2]),
+    }
+    for (name, (_, make)), values in zip(selected.items(), parts[3:], strict=True):
+        frame[name] = make(values)
+    if not outputs:
+        del frame["output"]
+    return pd.DataFrame(frame, copy=False)
+
+
+COST_KEYS = (
+    "backend", "conversation", "day", "failure_kind", "model", "profile", "requested_model", "run_id", "slot_id",
+    "state", "tag",
+)  # fmt: skip
+"""What costs can be broken down by."""
+
+
+def cost_frame(
+    ledger: Ledger,
+    by: Iterable[str] = ("model",),
+    *,
+    run_ids: Iterable[str] | None = None,
+    pool_id: str | None = None,
+) -> pd.DataFrame:
+    """What was spent, by some of `COST_KEYS`; the dearest first. Play money and real money are never added up.
+
+    A task with two tags is counted under both. `estimated_usd` is the part of the cost that is not exact.
+
+    Args:
+        ledger: where to read.
+        by: keys to break down by; none for one row.
+        run_ids: only of these runs.
+        pool_id: only of runs that this pool owns.
+
+    Raises:
+        ConfigError: a key is none of `COST_KEYS`.
+
+    Example:
+        >>> with Ledger.open(":memory:") as ledger:
+        ...     list(cost_frame(ledger, by=["tag"]).columns)[:4]
+        ['play_money', 'tag', 'tasks', 'attempts']
+    """
+    keys = [by] if isinstance(by, str) else list(dict.fromkeys(by))
+    for key in keys:
+        if key not in COST_KEYS:
+            raise ConfigError(f"Costs cannot be broken down by {key!r}{nearest(key, COST_KEYS)}")
+    frame = attempt_frame(ledger, run_ids=run_ids, pool_id=pool_id, outputs=False)
+    frame.insert(0, "play_money", frame["backend"].isin(PLAY_BACKENDS))
+    frame["estimated_usd"] = frame["cost_usd"].where(frame["cost_basis"] != "exact", 0.0)
+    if "day" in keys:
+        frame["day"] = frame["started_at"].dt.floor("D")
+    if "tag" in keys:
+        frame["tag"] = frame["tags"].str.split()
+        frame = frame.explode("tag", ignore_index=True)
+        frame["tag"] = frame["tag"].astype(col.TEXT).fillna("")
+    groups = frame.groupby(["play_money", *keys], observed=True, dropna=False, sort=True)
+    result = groups.agg(
+        tasks=("task_id", "nunique"),
+        attempts=("task_id", "size"),
+        cost_usd=("cost_usd", "sum"),
+        estimated_usd=("estimated_usd", "sum"),
+        **{name: (name, "sum") for name in TOKENS},
+        duration_s=("duration_s", "sum"),
+    ).reset_index()
+    return result.sort_values(["play_money", "cost_usd"], ascending=[True, False], kind="stable", ignore_index=True)

@@ -1,0 +1,211 @@
+"""DataFrames of everything in the ledger; those of tasks and costs come from modules of their own.
+
+Invariants: a frame's columns are the same, in the same order and of the same types, whatever is in it; oldest first;
+money is dollars, instants are UTC timestamps, durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import func, select
+
+from claude_pool_nb.analysis import columns as col
+from claude_pool_nb.analysis.costs import COST_KEYS, attempt_frame, cost_frame
+from claude_pool_nb.analysis.task_frames import TASK_COLUMNS, history_frame, task_frame
+from claude_pool_nb.records import SlotRecord
+from claude_pool_nb.store import queries, schema
+from claude_pool_nb.store.batch import pool_number
+from claude_pool_nb.store.ledger import Ledger
+
+__all__ = [
+    "COST_KEYS",
+    "TASK_COLUMNS",
+    "attempt_frame",
+    "budget_frame",
+    "cost_frame",
+    "event_frame",
+    "history_frame",
+    "run_frame",
+    "slot_frame",
+    "task_frame",
+]
+
+
+def run_frame(
+    ledger: Ledger,
+    *,
+    run_ids: Iterable[str] | None = None,
+    pool_id: str | None = None,
+    states: Iterable[str] = (),
+    limit: int | None = None,
+) -> pd.DataFrame:
+    """One row per run, oldest first, with how many of its tasks are where and what they cost.
+
+    Args:
+        ledger: where to read.
+        run_ids: only these runs.
+        pool_id: only runs that this pool owns.
+        states: only in one of these states.
+        limit: no more than the latest so many.
+
+    Example:
+        >>> with Ledger.open(":memory:") as ledger:
+        ...     "cost_usd" in run_frame(ledger)
+        True
+    """
+    r, t, a = schema.run.c, schema.task.c, schema.attempt.c
+    query = select(
+        r.number, r.verb, r.state, r.total, r.backend, r.budget, r.tags, r.pool, r.created_at, r.finished_at, r.error
+    )
+    if run_ids is not None:
+        query = query.where(r.number.in_(queries.run_numbers(run_ids)))
+    if pool_id is not None:
+        query = query.where(r.pool == pool_number(pool_id))
+    wanted = [states] if isinstance(states, str) else [str(state) for state in states]
+    if wanted:
+        query = query.where(r.state.in_(wanted))
+    query = query.order_by(r.number) if limit is None else query.order_by(r.number.desc()).limit(limit)
+    with ledger.reading() as connection:
+        rows = connection.execute(query).all()
+        if limit is not None:
+            rows = rows[::-1]
+        first, last = (rows[0][0], rows[-1][0]) if rows else (0, 0)
+        counts = {
+            (run, state): count
+            for run, state, count in connection.execute(
+                select(t.run, t.state, func.count()).where(t.run >= first, t.run <= last).group_by(t.run, t.state)
+            )
+        }
+        summed = select(a.run, func.sum(a.cost_nano)).where(a.run >= first, a.run <= last).group_by(a.run)
+        costs = {row[0]: row[1] for row in connection.execute(summed)}
+    parts: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * 11
+    run, verb, state, total, backend, budget, tags, pool, created_at, finished_at, error = parts
+
+    def counted(*names: str) -> Any:
+        return col.whole([sum(counts.get((number, name), 0) for name in names) for number in run])
+
+    return pd.DataFrame(
+        {
+            "run_id": col.text([f"r{number}" for number in run]),
+            "verb": col.category(verb),
+            "state": col.run_state(state),
+            "total": col.whole(total),
+            "unfinished": counted("pending", "waiting", "running", "pending_review"),
+            **{name: counted(name) for name in ("completed", "failed", "cancelled", "interrupted")},
+            "cost_usd": col.dollars([costs.get(number) or 0 for number in run]),
+            "backend": col.category(backend),
+            "budget": col.text(budget),
+            "tags": col.text(tags),
+            "pool_id": col.text([f"p{number}" for number in pool]),
+            "created_at": col.instant(created_at),
+            "finished_at": col.instant(finished_at),
+            "duration_s": col.number(finished_at) - col.number(created_at),
+            "error": col.text(error),
+        },
+        copy=False,
+    )
+
+
+def event_frame(
+    ledger: Ledger,
+    *,
+    run_id: str | None = None,
+    task_id: str | None = None,
+    pool_id: str | None = None,
+    kinds: Sequence[str] = (),
+    limit: int | None = None,
+) -> pd.DataFrame:
+    """One row per event, in their order.
+
+    Args:
+        ledger: where to read.
+        run_id: only of this run and its tasks.
+        task_id: only of this task.
+        pool_id: only of this pool.
+        kinds: only of these kinds.
+        limit: no more than the latest so many.
+
+    Example:
+        >>> with Ledger.open(":memory:") as ledger:
+        ...     list(event_frame(ledger).columns)[:3]
+        ['event_id', 'at', 'kind']
+    """
+    rows = queries.events(ledger, run_id=run_id, task_id=task_id, pool_id=pool_id, kinds=kinds, limit=limit)
+    return pd.DataFrame(
+        {
+            "event_id": col.whole([row.id for row in rows]),
+            "at": col.instant([row.at for row in rows]),
+            "kind": col.category([row.kind for row in rows]),
+            "state": col.category([row.state for row in rows]),
+            "run_id": col.text([row.run_id for row in rows]),
+            "task_id": col.text([row.task_id for row in rows]),
+            "attempt": col.integer([row.attempt for row in rows]),
+            "slot_id": col.category([row.slot_id for row in rows]),
+            "pool_id": col.text([row.pool_id for row in rows]),
+            "payload": col.text([row.payload for row in rows]),
+        },
+        copy=False,
+    )
+
+
+def slot_frame(slots: Iterable[SlotRecord]) -> pd.DataFrame:
+    """One row per slot, as it is now.
+
+    Example:
+        >>> slot_frame([SlotRecord(id="s1")])["state"].tolist()
+        ['starting']
+    """
+    records = list(slots)
+    return pd.DataFrame(
+        {
+            "slot_id": col.text([slot.id for slot in records]),
+            "state": col.slot_state([slot.state.value for slot in records]),
+            "name": col.text([slot.name for slot in records]),
+            "role": col.text([slot.role for slot in records]),
+            "description": col.text([slot.description for slot in records]),
+            "host": col.text([slot.host for slot in records]),
+            "task_id": col.text([slot.task_id for slot in records]),
+            "model": col.category([slot.model for slot in records]),
+            "session_id": col.text([slot.session_id for slot in records]),
+            "conversation": col.text([slot.conversation for slot in records]),
+            "pid": col.integer([slot.pid for slot in records]),
+            "rss_bytes": col.integer([slot.rss_bytes for slot in records]),
+            "tasks_completed": col.whole([slot.tasks_completed for slot in records]),
+            "cost_usd": col.dollars([slot.cost_nano for slot in records]),
+            "restarts": col.whole([slot.restarts for slot in records]),
+            "since": col.instant([slot.since_at or None for slot in records]),
+            "error": col.text([slot.error for slot in records]),
+        },
+        copy=False,
+    )
+
+
+def budget_frame(ledger: Ledger, *, name: str | None = None) -> pd.DataFrame:
+    """One row per budget, oldest first.
+
+    `current` is True for the newest of its name and kind of money; without a wall, limit and left are NaN.
+
+    Example:
+        >>> with Ledger.open(":memory:") as ledger:
+        ...     _ = ledger.open_budget("nb", limit_usd=5)
+        ...     budget_frame(ledger)["left_usd"].tolist()
+        [5.0]
+    """
+    records = queries.budgets(ledger, name=name)
+    newest = {(budget.name, budget.play_money): budget.id for budget in records}
+    return pd.DataFrame(
+        {
+            "name": col.text([budget.name for budget in records]),
+            "limit_usd": col.dollars([budget.limit_nano for budget in records]),
+            "spent_usd": col.dollars([budget.spent_nano for budget in records]),
+            "reserved_usd": col.dollars([budget.reserved_nano for budget in records]),
+            "left_usd": col.dollars([budget.left_nano for budget in records]),
+            "since": col.instant([budget.since_at for budget in records]),
+            "play_money": col.flag([budget.play_money for budget in records]),
+            "current": col.flag([newest[budget.name, budget.play_money] == budget.id for budget in records]),
+        },
+        copy=False,
+    )

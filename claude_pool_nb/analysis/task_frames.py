@@ -1,0 +1,302 @@
+"""DataFrames of tasks.
+
+Invariants: the frame's own columns are the same, in the same order and of the same types, whatever is in it; rows are
+in the order of the input (row, then grid, then sample), runs oldest first; the frame of an unfinished run has every
+row.
+
+A task's `inputs` are JSON text `{"index": label or list of labels, "values": {column: value}}`; a run's `meta` may say
+more of them: `{"columns": [names in order], "dtypes": {name: pandas dtype}, "index_names": [names]}`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import and_, case, func, literal, or_, select
+
+from claude_pool_nb.analysis import columns as col
+from claude_pool_nb.analysis.costs import TOKENS
+from claude_pool_nb.errors import ConfigError, nearest
+from claude_pool_nb.records import TaskState
+from claude_pool_nb.store import queries, schema
+from claude_pool_nb.store.batch import pool_number
+from claude_pool_nb.store.ledger import Ledger
+
+TASK_COLUMNS = (
+    "run_id", "task_id", "row", "sample", "tags", "profile", "backend", "conversation", "requested_model", "model",
+    "slot_id", "session_id", "state", "prompt", "output", "failure_kind", "error_type", "error", "attempts", "cached",
+    "cost_usd", "cost_basis", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "turns",
+    "created_at", "started_at", "finished_at", "wait_s", "duration_s", "api_s", "permission_denials",
+)  # fmt: skip
+"""The columns of a task frame, between its input columns and (after `output`) the `out_<field>` ones."""
+
+_BASIS_RANK = {"exact": 0, "estimated": 1, "unknown": 2}
+
+
+def task_frame(
+    ledger: Ledger,
+    *,
+    run_ids: Iterable[str] | None = None,
+    task_ids: Iterable[str] | None = None,
+    pool_id: str | None = None,
+    states: Iterable[str] = (),
+    tags: Iterable[str] = (),
+    limit: int | None = None,
+    search: str | None = None,
+) -> pd.DataFrame:
+    """One row per task: input columns first, then the columns of `TASK_COLUMNS`.
+
+    Cost and tokens are sums over all attempts of a task, `cost_basis` the weakest of theirs; output, model, slot and
+    times spent are those of the last attempt. `cached` is True for answers that came from a tape.
+
+    Args:
+        ledger: where to read.
+        run_ids: only of these runs.
+        task_ids: only these tasks.
+        pool_id: only of runs that this pool owns.
+        states: only in one of these states.
+        tags: only with all of these tags.
+        limit: no more than the latest so many.
+        search: only with this text in prompt or output, whatever its case.
+
+    Returns:
+        The frame; `attrs["run_id"]` is set if it is of one run.
+
+    Raises:
+        RunNotFound: an id is no run's id.
+        ConfigError: a state is none.
+
+    Example:
+        >>> with Ledger.open(":memory:") as ledger:
+        ...     list(task_frame(ledger).columns) == list(TASK_COLUMNS)
+        True
+    """
+    runs = None if run_ids is None else list(run_ids)
+    keys = None if task_ids is None else {queries.task_numbers(task_id) for task_id in task_ids}
+    conditions = _task_conditions(runs, keys, pool_id, states, tags, search)
+    t, a, r = schema.task.c, schema.attempt.c, schema.run.c
+    query = (
+        select(
+            t.run, t.number, t.row, t.sample, t.tags, t.profile, r.backend, t.conversation, t.requested_model, a.model,
+            a.slot_id, a.session_id, t.state, t.prompt, a.output, t.failure_kind, t.error_type, t.error, t.attempts,
+            a.cost_nano, a.cost_basis, a.input_tokens, a.output_tokens, a.cache_read_tokens, a.cache_write_tokens,
+            a.turns, t.created_at, t.started_at, t.finished_at, a.duration_s, a.api_s, a.denials, a.structured,
+            t.overrides, t.inputs,
+        )
+        .select_from(
+            schema.task.join(schema.run, r.number == t.run).outerjoin(
+                schema.attempt, and_(a.run == t.run, a.task == t.number, a.number == t.attempts)
+            )
+        )
+        .where(*conditions)
+    )  # fmt: skip
+    latest_only = limit is not None and keys is None
+    query = (
+        query.order_by(t.run.desc(), t.number.desc()).limit(limit)
+        if latest_only
+        else query.order_by(t.run, t.row, t.number)
+    )
+    with ledger.reading() as connection:
+        rows: list[Any] = list(connection.execute(query).all())
+        if keys is not None:
+            rows = [row for row in rows if (row[0], row[1]) in keys][-limit if limit else 0 :]
+        if latest_only:
+            rows.sort(key=lambda row: (row[0], row[2], row[1]))
+        found = sorted({row[0] for row in rows}) or [0]
+        of_runs = select(r.number, r.meta).where(r.number >= found[0], r.number <= found[-1])
+        metas = {row.number: row.meta for row in connection.execute(of_runs)}
+        retried = (
+            select(
+                a.run, a.task, func.sum(a.cost_nano),
+                func.max(case((a.cost_basis == "unknown", 2), (a.cost_basis == "estimated", 1), else_=0)),
+                *(func.sum(a[name]) for name in TOKENS),
+            )
+            .select_from(schema.attempt.join(schema.task, and_(t.run == a.run, t.number == a.task)))
+            .where(t.attempts > 1, a.run >= found[0], a.run <= found[-1])
+            .group_by(a.run, a.task)
+        )  # fmt: skip
+        sums = {(row[0], row[1]): row[2:] for row in connection.execute(retried)}
+    return _task_frame(rows, sums, metas, runs)
+
+
+def _task_conditions(
+    runs: Sequence[str] | None,
+    keys: set[tuple[int, int]] | None,
+    pool_id: str | None,
+    states: Iterable[str],
+    tags: Iterable[str],
+    search: str | None,
+) -> list[Any]:
+    """What a task must be like to be in the frame."""
+    t, a = schema.task.c, schema.attempt.c
+    conditions: list[Any] = []
+    if runs is not None:
+        conditions.append(t.run.in_(queries.run_numbers(runs)))
+    if keys is not None:
+        conditions.append(t.run.in_(sorted({run for run, _ in keys})))
+    if pool_id is not None:
+        conditions.append(schema.run.c.pool == pool_number(pool_id))
+    wanted = [states] if isinstance(states, str) else list(states)
+    for state in wanted:
+        if state not in set(TaskState):
+            raise ConfigError(f"There is no task state {state!r}{nearest(state, [s.value for s in TaskState])}")
+    if wanted:
+        conditions.append(t.state.in_([str(state) for state in wanted]))
+    padded = literal(" ").concat(t.tags).concat(" ")
+    every = [tags] if isinstance(tags, str) else tags
+    conditions += [padded.contains(f" {tag} ", autoescape=True) for tag in every]
+    if search:
+        conditions.append(or_(t.prompt.icontains(search, autoescape=True), a.output.icontains(search, autoescape=True)))
+    return conditions
+
+
+def _task_frame(
+    rows: Sequence[Any],
+    sums: Mapping[tuple[int, int], Any],
+    metas: Mapping[int, str],
+    runs: Sequence[str] | None,
+) -> pd.DataFrame:
+    """Columns from rows."""
+    count = 35
+    parts: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * count
+    (
+        run, number, row, sample, tags, profile, backend, conversation, requested_model, model, slot_id, session_id,
+        state, prompt, output, failure_kind, error_type, error, attempts, cost, basis, input_tokens, output_tokens,
+        cache_read, cache_write, turns, created_at, started_at, finished_at, duration_s, api_s, denials, structured,
+        overrides, inputs,
+    ) = parts  # fmt: skip
+    if sums:
+        cost, basis = list(cost), list(basis)
+        tokens = [list(column) for column in (input_tokens, output_tokens, cache_read, cache_write)]
+        words = ("exact", "estimated", "unknown")
+        for position, key in enumerate(zip(run, number, strict=True)):
+            total = sums.get(key)
+            if total is not None:
+                cost[position] = total[0]
+                basis[position] = words[max(total[1], _BASIS_RANK.get(basis[position], 0))]
+                for column, value in zip(tokens, total[2:], strict=True):
+                    column[position] = value
+        input_tokens, output_tokens, cache_read, cache_write = tokens
+    created, started = col.number(created_at), col.number(started_at)
+    own: dict[str, Any] = {
+        "run_id": col.text([f"r{n}" for n in run]),
+        "task_id": col.text([f"r{n}.{k}" for n, k in zip(run, number, strict=True)]),
+        "row": col.whole(row),
+        "sample": col.whole(sample),
+        "tags": col.text(tags),
+        "profile": col.category(profile),
+        "backend": col.category(backend),
+        "conversation": col.text(conversation),
+        "requested_model": col.category(requested_model),
+        "model": col.category(model),
+        "slot_id": col.category(slot_id),
+        "session_id": col.text(session_id),
+        "state": col.task_state(state),
+        "prompt": col.text(prompt),
+        "output": col.text(output),
+        **_answers(structured, overrides),
+        "failure_kind": col.failure_kind(failure_kind),
+        "error_type": col.category(error_type),
+        "error": col.text(error),
+        "attempts": col.whole(attempts),
+        "cached": col.flag([name == "replay" for name in backend]),
+        "cost_usd": col.dollars([nanos or 0 for nanos in cost]),
+        "cost_basis": col.cost_basis(basis),
+        "input_tokens": col.integer(input_tokens),
+        "output_tokens": col.integer(output_tokens),
+        "cache_read_tokens": col.integer(cache_read),
+        "cache_write_tokens": col.integer(cache_write),
+        "turns": col.integer(turns),
+        "created_at": col.instant(created_at),
+        "started_at": col.instant(started_at),
+        "finished_at": col.instant(finished_at),
+        "wait_s": started - created,
+        "duration_s": col.number(duration_s),
+        "api_s": col.number(api_s),
+        "permission_denials": col.text(denials),
+    }
+    given, index = _inputs(inputs, [metas[n] for n in sorted(set(run))])
+    data = {(f"input_{name}" if name in own else name): values for name, values in given.items()}
+    frame = pd.DataFrame({**data, **own}, index=index, copy=False)
+    names = sorted({f"r{n}" for n in set(run)}) or list(runs or ())
+    if len(names) == 1:
+        frame.attrs["run_id"] = names[0]
+    return frame
+
+
+def _answers(structured: Sequence[str | None], overrides: Sequence[str]) -> dict[str, Any]:
+    """The fields of structured answers as columns: those of the schema, then any others that answers have."""
+    fields: dict[str, Any] = {}
+    for options in dict.fromkeys(overrides):
+        wanted = json.loads(options).get("schema") if '"schema"' in options else None
+        if isinstance(wanted, str):
+            wanted = json.loads(wanted)
+        if isinstance(wanted, dict) and isinstance(wanted.get("properties"), dict):
+            for name, form in wanted["properties"].items():
+                fields.setdefault(name, form)
+    if not fields and not any(structured):
+        return {}
+    answers: list[dict[str, Any]] = []
+    for given in structured:
+        answer = json.loads(given) if given else None
+        answers.append(answer if isinstance(answer, dict) else {})
+    for answer in answers:
+        for name in answer:
+            fields.setdefault(name, None)
+    return {f"out_{name}": col.by_schema([a.get(name) for a in answers], form) for name, form in fields.items()}
+
+
+def _inputs(inputs: Sequence[str | None], metas: Sequence[str]) -> tuple[dict[str, Any], pd.Index | None]:
+    """The input columns, and the input's index."""
+    if not any(inputs):
+        return {}, None
+    given: list[dict[str, Any]] = [json.loads(one) if one else {} for one in inputs]
+    values: list[dict[str, Any]] = [one.get("values") or {} for one in given]
+    names: dict[str, None] = {}
+    dtypes: dict[str, str] = {}
+    index_names: list[str | None] | None = None
+    for meta in metas:
+        known = json.loads(meta)
+        names.update(dict.fromkeys(known.get("columns") or ()))
+        dtypes.update(known.get("dtypes") or {})
+        index_names = known.get("index_names") or index_names
+    for one in values:
+        names.update(dict.fromkeys(one))
+    data = {name: _typed([one.get(name) for one in values], dtypes.get(name)) for name in names}
+    if not all("index" in one for one in given):
+        return data, None
+    labels = [one["index"] for one in given]
+    if labels and all(isinstance(label, list) for label in labels):
+        return data, pd.MultiIndex.from_tuples([tuple(label) for label in labels], names=index_names)
+    name = index_names[0] if index_names else None
+    return data, pd.Index(pd.Series(col.inferred(labels)), name=name)
+
+
+def _typed(values: Sequence[Any], dtype: Any) -> Any:
+    """An input column in the type that it had, if it can be had again."""
+    found = col.inferred(values)
+    if dtype is None or dtype == "object":
+        return found
+    try:
+        return pd.Series(found).astype(dtype).array
+    except (ValueError, TypeError):
+        return found  # the values are right; only the type is another than it was
+
+
+def history_frame(ledger: Ledger, q: str | None = None, limit: int | None = 100) -> pd.DataFrame:
+    """The latest tasks of all runs and pools, oldest first.
+
+    Args:
+        ledger: where to read.
+        q: only with this text in prompt or output, whatever its case; it is text, not a pattern.
+        limit: no more than the latest so many.
+
+    Example:
+        >>> with Ledger.open(":memory:") as ledger:
+        ...     len(history_frame(ledger, "rust"))
+        0
+    """
+    return task_frame(ledger, search=q, limit=limit)
