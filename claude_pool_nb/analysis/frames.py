@@ -16,7 +16,7 @@ from claude_pool_nb.analysis import columns as col
 from claude_pool_nb.analysis.costs import COST_KEYS, attempt_frame, cost_frame
 from claude_pool_nb.analysis.task_frames import TASK_COLUMNS, history_frame, task_frame
 from claude_pool_nb.records import SlotRecord
-from claude_pool_nb.store import queries, schema
+from claude_pool_nb.store import queries, schema, shelf
 from claude_pool_nb.store.batch import pool_number
 from claude_pool_nb.store.ledger import Ledger
 
@@ -25,6 +25,7 @@ __all__ = [
     "TASK_COLUMNS",
     "attempt_frame",
     "budget_frame",
+    "conversation_frame",
     "cost_frame",
     "event_frame",
     "history_frame",
@@ -208,4 +209,25 @@ def budget_frame(ledger: Ledger, *, name: str | None = None) -> pd.DataFrame:
             "current": col.flag([newest[budget.name, budget.play_money] == budget.id for budget in records]),
         },
         copy=False,
+    )
+
+
+def conversation_frame(ledger: Ledger) -> pd.DataFrame:
+    """One row per named conversation, by name.
+
+    Example:
+        >>> with Ledger.open(":memory:") as ledger:
+        ...     list(conversation_frame(ledger).columns)
+        ['name', 'session_id', 'turns', 'cwd', 'pool_id', 'updated_at']
+    """
+    known = shelf.list_conversations(ledger)
+    return pd.DataFrame(
+        {
+            "name": col.text([one.name for one in known]),
+            "session_id": col.text([one.session_id for one in known]),
+            "turns": col.whole([one.turns for one in known]),
+            "cwd": col.text([one.cwd for one in known]),
+            "pool_id": col.text([one.pool_id for one in known]),
+            "updated_at": col.instant([one.updated_at for one in known]),
+        }
     )

@@ -58,7 +58,7 @@ class Table:
             raise ConfigError(
                 f"the DataFrame has no column `prompt` (it has {names}); rename one, or pass df['column']"
             )
-        from claude_pool_nb.analysis.columns import TASK_COLUMNS
+        from claude_pool_nb.analysis.task_frames import TASK_COLUMNS
 
         own = frame.drop(columns="prompt")
         if not own.columns.is_unique:
@@ -87,7 +87,11 @@ class Table:
         if self.frame is None:
             return "{}"
         return json.dumps(
-            {"columns": [str(name) for name in self.frame.columns], "index": [str(n) for n in self.frame.index.names]}
+            {
+                "columns": [str(name) for name in self.frame.columns],
+                "dtypes": {str(name): str(dtype) for name, dtype in self.frame.dtypes.items()},
+                "index_names": [None if name is None else str(name) for name in self.frame.index.names],
+            }
         )
 
     def joined(self, answers: pd.DataFrame) -> pd.DataFrame:

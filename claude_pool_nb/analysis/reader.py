@@ -49,8 +49,8 @@ class Frames:
         return frames.task_frame(
             self.ledger,
             run_ids=[run] if run else None,
-            states=[_task_state(state)] if state else None,
-            tags=[tag] if tag else None,
+            states=[_task_state(state)] if state else (),
+            tags=[tag] if tag else (),
             limit=limit,
         )
 
@@ -76,7 +76,7 @@ class Frames:
         """Every state change of this store, or of one run."""
         from claude_pool_nb.analysis import frames
 
-        return frames.event_frame(self.ledger, run_ids=[run] if run else None)
+        return frames.event_frame(self.ledger, run_id=run)
 
     def cost(self, by: Sequence[str] = ("model",)) -> pd.DataFrame:
         """What was spent, by model, tag, run, day ..."""
