@@ -2,9 +2,9 @@
 
 It classifies (sentiment, topics, labels named in the prompt), extracts (emails, urls, dates, numbers, names),
 summarises, counts, does sums, writes a haiku, repeats, remembers names within a conversation, follows a JSON schema,
-and otherwise says something about the topic. Invariant: a pure function; the same prompt, model, sample and history give the same
-answer everywhere. `demo-large` minds negations and is wrong less often than `demo-small`, which also breaks the form of
-a schema now and then.
+and otherwise says something about the topic. Invariant: a pure function; the same prompt, model, sample and history
+give the same answer everywhere. `demo-large` minds negations and is wrong less often than `demo-small`, which also
+breaks the form of a schema now and then.
 """
 
 from __future__ import annotations
@@ -344,16 +344,17 @@ def _poem(topic: str, lot: int) -> str:
     return "\n".join(line[:1].upper() + line[1:] for line in lines)
 
 
-_RHYMES: Final = (("night", "light", "right"), ("day", "way", "say"), ("snow", "go", "know"))
+_LIMERICKS: Final = (
+    "{0} set out in the early light,\nand talked to itself half the night.\n“I could stop,” it would say,\n"
+    "“but I’ll stay one more day,\nas nobody’s told me I’m right.”",
+    "They asked once what {1} was for,\nand it said: “for opening a door.”\nThey knocked; it was shut.\n"
+    "“It does open, but\nnot if it was open before.”",
+)
 
 
 def _limerick(topic: str, lot: int) -> str:
-    """Five lines, of which three rhyme."""
-    one, two, three = _RHYMES[lot % len(_RHYMES)]
-    return (
-        f"There once was a thing called {topic} at {one},\nthat nobody quite knew by {two}.\n"
-        f"They asked it to dance,\nit gave it a chance,\nand said: there is little to {three}."
-    )
+    """Five lines."""
+    return _LIMERICKS[lot % len(_LIMERICKS)].format(topic[:1].upper() + topic[1:], topic)
 
 
 def _rated(text: str, low: int, high: int, careful: bool) -> str:
@@ -383,7 +384,7 @@ def _topic(prompt: str) -> str:
     """What a prompt is about, in a few words."""
     match = _TOPIC.search(prompt)
     topic = match.group(1) if match else " ".join(w for w in keywords(prompt, 3) if w not in _FORMS)
-    return " ".join(topic.split()[:4]) or "nothing in particular"
+    return " ".join(topic.split()[:4]) or "a quiet room"
 
 
 def _about(topic: str, careful: bool, lot: int) -> str:
