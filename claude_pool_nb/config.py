@@ -510,9 +510,9 @@ def _servers(*levels: _Level) -> str:
 def _appended(slot: SlotConfig, context: Mapping[str, str]) -> str:
     """Identity of the slot and shared context, as text for the model."""
     parts = []
-    if slot.name or slot.role:
-        who = " ".join(filter(None, [str(slot.name or ""), f"(role: {slot.role})" if slot.name and slot.role else ""]))
-        parts.append(f"You are {who}." if slot.name else f"Your role: {slot.role}.")
+    role = f"{'an' if str(slot.role)[:1].lower() in 'aeiou' else 'a'} {slot.role}" if slot.role else ""
+    if slot.name or role:
+        parts.append(f"You are {', '.join(str(who) for who in (slot.name, role) if who)}.")
     if slot.description:
         parts.append(str(slot.description))
     text = " ".join(parts)
