@@ -109,8 +109,9 @@ class AttemptDesk(SlotDesk):
                 wait = True
                 continue
             for task in lane.tasks():
-                self._fail(task, at, self._unaffordable(lane))
-                failed = True
+                if task.lane is lane:  # a task that left and came back stands there twice
+                    self._fail(task, at, self._unaffordable(lane))
+                    failed = True
         if not wait:
             self._ask_budget_at = NEVER
         elif self._ask_budget_at == NEVER:

@@ -241,6 +241,37 @@ class Board:
             "paused": self._paused,
         }
 
+    def check(self) -> None:
+        """Assert what must hold after every call; for tests, in time linear in the tasks.
+
+        Raises:
+            AssertionError: the state contradicts itself, which is a defect of this package.
+        """
+        counted = dict.fromkeys(TaskState, 0)
+        held = 0
+        for task in self._tasks.values():
+            counted[task.state] += 1
+            if task.state is TaskState.RUNNING:
+                assert task.lane is None, f"{task.id} runs and stands in line"
+                assert task.slot is None or task.slot.task is task, f"{task.id} is not what its slot runs"
+                held += task.reserved_nano
+            else:
+                assert task.slot is None, f"{task.id} is {task.state} and holds a slot"
+                assert task.reserved_nano == 0, f"{task.id} is {task.state} and holds money back"
+                assert task.stop is None, f"{task.id} is {task.state} and still to be stopped"
+            assert task.lane is None or task.state is TaskState.PENDING, f"{task.id} is {task.state} and in line"
+        assert counted == self._counts, f"{self._counts} does not count the tasks, {counted} does"
+        assert held == self._money.own_reserved, f"{self._money.own_reserved} is reserved, {held} is held back"
+        for slot in self._slots.values():
+            busy, idle = slot.state is SlotState.BUSY, slot.id in self._idle
+            assert (slot.task is not None) == busy, f"{slot.id} is {slot.state} with task {slot.task}"
+            assert slot.task is None or slot.task.slot is slot, f"{slot.id} runs a task that is elsewhere"
+            assert idle == (slot.state is SlotState.IDLE and not slot.closing), f"{slot.id} is {slot.state}"
+        for run in self._runs.values():
+            tasks = [self._tasks[task_id] for task_id in run.task_ids]
+            assert run.open == sum(not task.state.is_final for task in tasks), f"{run.accepted.id} counts wrongly"
+            assert run.running == sum(task.state is TaskState.RUNNING for task in tasks), f"{run.accepted.id} too"
+
     # -- what the desks above share ------------------------------------------------------------------------------------
 
     def _task(self, task_id: str) -> TaskEntry:

@@ -11,7 +11,7 @@ from claude_pool_nb.core.board import Board
 from claude_pool_nb.core.commands import Closed, CloseSlot, OpenSlot, ResetSlot
 from claude_pool_nb.core.entries import SlotEntry
 from claude_pool_nb.errors import PoolClosed as PoolClosedError
-from claude_pool_nb.events import PoolClosed, PoolScaled, SlotChanged
+from claude_pool_nb.events import PoolClosed, PoolScaled, SlotChanged, Warned
 from claude_pool_nb.records import SlotState
 
 FIRST_REOPEN_S = 0.5
@@ -81,6 +81,8 @@ class SlotDesk(Board):
         slot.losses += 1
         if slot.losses > self._max_restarts:
             self._enter(slot, SlotState.ERRORED, at, error)
+            message = f"Slot {slot.id} is given up: its session was lost {slot.losses} times in a row ({error})."
+            self._events.append(Warned(at, f"{message} Mend the cause, then `%pool unpause` opens it again."))
             self._pause_without_slots(at)
             return
         slot.restarts += 1

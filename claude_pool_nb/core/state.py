@@ -353,11 +353,13 @@ class PoolState(AttemptDesk):
 
     def _unpause(self, at: float) -> None:
         """Start tasks again, and open slots again that were given up."""
-        if self._paused is None or self._draining:
+        if self._draining:
+            return
+        self._revive(at)
+        if self._paused is None:
             return
         self._paused = None
         self._events.append(PoolUnpaused(at))
-        self._revive(at)
         for run in self._runs.values():
             if run.state is RunState.PAUSED:
                 self._change_run(run, RunState.RUNNING if run.started else RunState.PENDING, at)
