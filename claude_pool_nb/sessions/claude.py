@@ -245,13 +245,13 @@ class ClaudeSession:
     async def _end(self, wire: Wire, pid: int, *, kill: bool) -> None:
         """Climb from the end of its input over SIGTERM to SIGKILL; then clear away what it started."""
         started_at = self._identity.started_at if self._identity is not None else None
-        family = await asyncio.to_thread(processes.tree_of, pid) if not wire.exited.is_set() else []
         if not kill and not wire.exited.is_set():
             wire.end_input()
             if not await _within(wire.exited, POLITE_S):
                 processes.terminate(pid)
                 await _within(wire.exited, TERM_S)
-        await asyncio.to_thread(processes.end_tree, pid, started_at, known=family)
+        mark = self._launch.env[processes.MARK] if self._launch is not None else None
+        await asyncio.to_thread(processes.end_tree, pid, started_at, mark=mark)
         await _within(wire.exited, TERM_S)
         wire.abandon()
         processes.WATCHER.forget(pid)

@@ -189,7 +189,7 @@ def environment(options: ResolvedConfig, inherited: Mapping[str, str] | None = N
     if options.max_output_tokens is not None:
         env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(options.max_output_tokens)
     env |= dict(options.env)
-    env[MARK] = WATCHER.mark
+    env[MARK] = WATCHER.new_mark()
     return env
 
 

@@ -11,6 +11,7 @@ tree are found.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MARK = "CLAUDE_POOL_NB_KERNEL"
 """Name of the environment variable that tells whose descendants are whose."""
+_MARKS = itertools.count(1)
 START_TIME_SLACK_S = 0.05
 """By how much two readings of one process's start time may differ."""
 
@@ -77,13 +79,30 @@ def tree_of(pid: int) -> list[psutil.Process]:
     return list(found.values())
 
 
-def end_tree(pid: int, started_at: float | None = None, *, known: Iterable[psutil.Process] = ()) -> int:
+def marked(mark: str) -> list[psutil.Process]:
+    """The processes of this user whose environment has that mark: descendants, wherever they have gone.
+
+    Example:
+        >>> marked("nobody has this")
+        []
+    """
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            if process.environ().get(MARK) == mark:
+                found.append(process)
+    return found
+
+
+def end_tree(pid: int, started_at: float | None = None, *, mark: str | None = None) -> int:
     """Kill a process and all its descendants at once; say how many were still there.
 
     Args:
         pid: The root; it must lead a session of its own.
         started_at: When it started; if given and no longer true, nothing is done to that pid.
-        known: Descendants seen earlier, which may have been orphaned since.
+        mark: What it has under `MARK`: a shell of the CLI leads a session of its own and outlives it as an orphan.
 
     Example:
         >>> end_tree(2**22 + 1)
@@ -91,7 +110,7 @@ def end_tree(pid: int, started_at: float | None = None, *, known: Iterable[psuti
     """
     import psutil
 
-    victims = {p.pid: p for p in known}
+    victims = {p.pid: p for p in (marked(mark) if mark is not None else ())}
     now = identify(pid)
     if now is None or started_at is None or abs(now.started_at - started_at) < START_TIME_SLACK_S:
         victims |= {p.pid: p for p in tree_of(pid)}
@@ -142,13 +161,16 @@ class Watcher:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
         self._watched: set[int] = set()
-        self.mark = uuid4().hex
-        """What the environment of watched processes holds under `MARK`."""
+        self._mark = uuid4().hex
 
     @property
     def running(self) -> bool:
         """True while the watcher process is there."""
         return self._process is not None and self._process.poll() is None
+
+    def new_mark(self) -> str:
+        """What one process's environment is to hold under `MARK`: it names this kernel and that process."""
+        return f"{self._mark}.{next(_MARKS)}"
 
     @property
     def pid(self) -> int | None:
@@ -194,7 +216,7 @@ class Watcher:
 
         where = os.path.dirname(os.path.dirname(psutil.__file__))
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _WATCHER, where, str(self._owner), MARK, self.mark],
+            [sys.executable, "-I", "-S", "-c", _WATCHER, where, str(self._owner), MARK, self._mark],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -224,7 +246,7 @@ class Watcher:
 _WATCHER = r"""
 import os, select, signal, sys
 sys.path.append(sys.argv[1])
-kernel, mark = int(sys.argv[2]), sys.argv[3] + "=" + sys.argv[4]
+kernel = int(sys.argv[2])
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 watched, rest = set(), b""
 while True:
@@ -244,7 +266,7 @@ def ours(process):
     try:
         if os.getsid(process.pid) in watched:
             return True
-        return process.environ().get(sys.argv[3]) == sys.argv[4]
+        return process.environ().get(sys.argv[3], "").startswith(sys.argv[4])
     except (OSError, psutil.Error):
         return False
 for sweep in range(3):

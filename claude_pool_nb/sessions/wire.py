@@ -46,6 +46,7 @@ class Wire(asyncio.SubprocessProtocol):
         self._requests: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._stderr = ""
         self._over = False
+        self._drained = False
         self.exited = asyncio.Event()
         """Set when the process has ended."""
         self.pid: int | None = None
@@ -147,17 +148,17 @@ class Wire(asyncio.SubprocessProtocol):
                 self._take(message)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        """The end of stdout is the end of all messages."""
+        """The end of stdout is the end of all messages; the exit code follows."""
         if fd == 1:
-            self._end()
+            self._drained = True
+            self._end_soon()
 
     def process_exited(self) -> None:
         """Messages may still be in the pipe; a descendant that holds it open must not keep us waiting."""
         assert self._transport is not None
         self.returncode = self._transport.get_returncode()
         self.exited.set()
-        if not self._over:
-            asyncio.get_running_loop().call_later(DRAIN_S, self._end)
+        self._end_soon()
 
     def _take(self, message: dict[str, Any]) -> None:
         """Route one message."""
@@ -176,6 +177,13 @@ class Wire(asyncio.SubprocessProtocol):
             self.send({"type": "control_response", "response": error})
         else:
             self._on_message(message)
+
+    def _end_soon(self) -> None:
+        """End when both the output and the process have ended; a moment after the first, whatever the other does."""
+        if self._drained and self.exited.is_set():
+            self._end()
+        elif not self._over:
+            asyncio.get_running_loop().call_later(DRAIN_S, self._end)
 
     def _end(self) -> None:
         """Say once that nothing follows."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest_asyncio
 from claude_pool_nb.config import ResolvedConfig
 from claude_pool_nb.sessions.base import Session
 from claude_pool_nb.sessions.claude_backend import ClaudeBackend
-from claude_pool_nb.testing import Reply, Request, ScriptedAPI
+from claude_pool_nb.testing import ScriptedAPI
 
 OPTIONS = ResolvedConfig(model="claude-haiku-4-5", system_prompt="Answer in one word.")
 
@@ -41,14 +40,3 @@ async def session(backend: ClaudeBackend) -> AsyncIterator[Session]:
     await made.open(OPTIONS)
     yield made
     await made.close(kill=True)
-
-
-@pytest.fixture
-def sized(api: ScriptedAPI) -> Iterator[None]:
-    """Let the API count what it is sent."""
-
-    def count(request: Request) -> Reply:
-        return Reply("Hello there.", input_tokens=len(json.dumps(request.messages)) // 4)
-
-    api.reply(count)
-    yield

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 

@@ -1,0 +1,232 @@
+"""No process of ours outlives what it belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from claude_pool_nb.config import ResolvedConfig
+from claude_pool_nb.errors import SessionLost
+from claude_pool_nb.records import FailureKind
+from claude_pool_nb.sessions import processes
+from claude_pool_nb.sessions.base import Session, TextDelta, ToolStarted, Turn
+from claude_pool_nb.sessions.claude_backend import ClaudeBackend
+from claude_pool_nb.testing import Reply, ScriptedAPI
+from claude_pool_nb.testing.conformance import hear
+from tests.integration.sessions.conftest import OPTIONS
+
+pytestmark = pytest.mark.cli
+
+AGENT = ResolvedConfig(profile="agent", model="claude-haiku-4-5", preset=True, tools=("Bash",), allowed_tools=("Bash",))
+LONG_COMMAND = "python3 -c 'import time; time.sleep(60)'"
+
+
+KERNEL = """
+import asyncio
+from claude_pool_nb.config import ResolvedConfig
+from claude_pool_nb.sessions.base import Turn
+from claude_pool_nb.sessions.claude_backend import ClaudeBackend
+
+OPTIONS = ResolvedConfig(...)
+
+async def go(session):
+    async for event in session.ask(Turn("go", OPTIONS)):
+        pass
+
+async def main():
+    backend = ClaudeBackend()
+    sessions = [backend.session("s1"), backend.session("s2")]
+    for session in sessions:
+        await session.open(OPTIONS)
+    await asyncio.gather(*(go(session) for session in sessions))
+
+asyncio.run(main())
+"""
+
+
+def gone(pids: list[int], within_s: float) -> list[int]:
+    """The pids that are still there, as more than zombies, after that time."""
+    deadline = time.monotonic() + within_s
+    left = pids
+    while left and time.monotonic() < deadline:
+        left = [p for p in left if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+        time.sleep(0.02)
+    return left
+
+
+def runs(process: psutil.Process, words: str) -> bool:
+    """Whether the process is alive and its last argument has those words."""
+    try:
+        return words in "".join(process.cmdline()[-1:])
+    except psutil.Error:
+        return False
+
+
+async def until(true: Callable[[], bool], within_s: float) -> None:
+    """Wait for something that announces itself to nobody."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def busy_shell(session: Session, api: ScriptedAPI) -> tuple[asyncio.Future[object], list[int]]:
+    """Let the model start a command that takes a minute; give the turn and the pids of its processes."""
+    api.script(Reply(tool_calls=[("Bash", {"command": LONG_COMMAND, "description": "wait"})]))
+    started = asyncio.Event()
+
+    async def note(event: object) -> None:
+        if isinstance(event, ToolStarted):
+            started.set()
+
+    running = asyncio.ensure_future(hear(session, Turn("go", AGENT), note))
+    await started.wait()
+    assert session.info.pid is not None
+    root = psutil.Process(session.info.pid)
+    deadline = time.monotonic() + 10
+    while not any(runs(c, "sleep(60)") for c in root.children(recursive=True)):
+        assert time.monotonic() < deadline, "the command did not start"
+        await asyncio.sleep(0.02)
+    return running, [root.pid, *(c.pid for c in root.children(recursive=True))]
+
+
+async def test_own_process_group(session: Session) -> None:
+    """A signal to the kernel's process group does not reach the CLI."""
+    pid = session.info.pid
+    assert pid is not None
+    assert os.getpgid(pid) != os.getpgid(0)
+    assert os.getsid(pid) == pid
+
+
+async def test_close_takes_the_grandchildren_along(backend: ClaudeBackend, api: ScriptedAPI) -> None:
+    """Shells that the CLI started end with the session, in mid-turn too."""
+    session = backend.session("s1")
+    await session.open(AGENT)
+    running, pids = await busy_shell(session, api)
+    assert len(pids) >= 3
+    begun = time.monotonic()
+    await session.close()
+    assert time.monotonic() - begun < 2.5
+    assert gone(pids, 1) == []
+    await running
+
+
+async def test_a_killed_cli_leaves_no_shell(backend: ClaudeBackend, api: ScriptedAPI) -> None:
+    """When the CLI alone is killed its shells are orphans in sessions of their own; close ends them."""
+    session = backend.session("s1")
+    await session.open(AGENT)
+    running, pids = await busy_shell(session, api)
+    os.kill(pids[0], signal.SIGKILL)
+    await running
+    await session.close()
+    assert gone(pids, 1) == []
+
+
+@pytest.mark.parametrize("agent", [False, True], ids=["prompt", "agent"])
+def test_nothing_outlives_a_killed_kernel(agent: bool, api: ScriptedAPI, tmp_path: Path) -> None:
+    """After kill -9 of the parent in mid-turn there is no process of ours two seconds later."""
+    if agent:
+        api.reply(Reply(tool_calls=[("Bash", {"command": LONG_COMMAND, "description": "wait"})]))
+    else:
+        api.reply(Reply(hang=True))
+    options = "profile='agent', preset=True, tools=('Bash',), allowed_tools=('Bash',), " if agent else ""
+    kernel = tmp_path / "kernel.py"
+    kernel.write_text(KERNEL.replace("...", f"{options}model='claude-haiku-4-5'"), encoding="utf-8")
+    parent = subprocess.Popen(
+        [sys.executable, str(kernel)], env={**os.environ, "PYTHONPATH": os.getcwd()}, cwd=tmp_path
+    )
+    try:
+        api.wait_for(2, timeout_s=30)
+        tree = psutil.Process(parent.pid)
+        wanted = 2 + (4 if agent else 0)  # two CLIs, each with a shell and what it runs
+        deadline = time.monotonic() + 10
+        while len(tree.children(recursive=True)) < wanted + 1:  # and the watcher
+            assert time.monotonic() < deadline, [c.cmdline()[:2] for c in tree.children(recursive=True)]
+            time.sleep(0.05)
+        pids = [child.pid for child in tree.children(recursive=True)]
+        parent.kill()
+        assert gone(pids, 2.0) == []
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+async def test_killed_when_idle(session: Session) -> None:
+    """A process that dies between turns is noticed: the next turn is a crash that cost nothing."""
+    assert session.info.pid is not None
+    os.kill(session.info.pid, signal.SIGKILL)
+    await until(lambda: session.broken, 2)
+    result = (await hear(session, Turn("hello", OPTIONS))).result
+    assert result.failure is not None
+    assert result.failure.kind is FailureKind.CRASH
+    assert result.failure.error_type == "process_killed"
+    assert result.cost_nano == 0
+    with pytest.raises(SessionLost):
+        await session.reset()
+
+
+async def test_a_stopped_process_is_closed_in_time(session: Session) -> None:
+    """A CLI that hangs (SIGSTOP) cannot be interrupted, but it is closed within the time of a polite close."""
+    pid = session.info.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    running = asyncio.ensure_future(hear(session, Turn("hello", OPTIONS)))
+    await asyncio.sleep(0.05)  # the prompt goes into the pipe; nothing tells when
+    begun = time.monotonic()
+    await session.interrupt()
+    await session.close()
+    assert time.monotonic() - begun < 5
+    assert gone([pid], 1) == []
+    result = (await running).result
+    assert result.failure is not None
+    assert result.failure.kind is FailureKind.CRASH
+
+
+async def test_kill_is_at_once(session: Session) -> None:
+    """close(kill=True) of a stopped process takes well under a second."""
+    pid = session.info.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    await session.close(kill=True)
+    assert time.monotonic() - begun < 1
+    assert gone([pid], 0.5) == []
+
+
+async def test_orphans_are_ended_only_if_they_are_ours(session: Session) -> None:
+    """An orphan is ended where pid, start time and executable all fit, and left alone otherwise."""
+    info = session.info
+    assert info.pid is not None
+    assert info.started_at is not None
+    assert info.executable
+    assert processes.end_orphans([(info.pid, info.started_at + 5, info.executable)]) == 0
+    assert processes.end_orphans([(info.pid, info.started_at, "/usr/bin/vim")]) == 0
+    assert psutil.pid_exists(info.pid)
+    assert processes.end_orphans([(info.pid, info.started_at, info.executable)]) == 1
+    assert gone([info.pid], 1) == []
+    await until(lambda: session.broken, 2)
+
+
+async def test_killed_in_mid_answer_books_what_was_streamed(session: Session, api: ScriptedAPI) -> None:
+    """A turn that is killed costs its input, known from the start of the stream, and an estimate of its output."""
+    api.reply(Reply("word " * 100, chunk_chars=25, chunk_delay_s=0.1, input_tokens=2000))
+
+    async def kill(event: object) -> None:
+        if isinstance(event, TextDelta) and session.info.pid is not None:
+            os.kill(session.info.pid, signal.SIGKILL)
+
+    result = (await hear(session, Turn("hello", OPTIONS), kill)).result
+    assert result.failure is not None
+    assert result.cost_basis == "estimated"
+    assert result.usage.input_tokens == 2000
+    assert result.cost_nano == result.usage.input_tokens * 1000 + result.usage.output_tokens * 5000
+    assert result.output.startswith("word")
