@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 
-_FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,}).*$")
+_FENCE = re.compile(r"( {0,3})(`{3,}|~{3,})([^`|]*)$")
+_MAYBE_FENCE = re.compile(r"[\s>*+\-.)0-9]*(?:`{3}|~{3})")
 _RUN = re.compile(r"`+")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", "$": "&#36;"}
 _SPECIAL = re.compile(r"[&<$]")
@@ -32,36 +33,57 @@ def safe_markdown(text: str) -> str:
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     out: list[str] = []
     block: list[str] = []
-    fence = ""
-    trusted = True
-    for line in lines:
-        if fence:
-            stripped = line.strip(" \t")
-            if stripped.startswith(fence) and len(line) - len(line.lstrip(" ")) <= 3 and not set(stripped) - {fence[0]}:
-                fence = ""
-            elif stripped.startswith(fence):
-                # Renderers differ on whether this closes the fence: from here on nothing counts as code.
-                trusted, fence = False, ""
-                out.append(_escape_text(line))
-                continue
-            out.append(line)
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        if _MAYBE_FENCE.match(line):
+            _flush(block, out)
+            end = _fence_end(lines, at)
+            if end is None:
+                # Renderers may differ on what this is: from here on nothing counts as code.
+                out.extend(_escape_text(rest) for rest in lines[at:])
+                return "\n".join(out)
+            out.extend(lines[at:end])
+            if end > len(lines) - 1 and lines[-1].strip(" ") != _fence_of(line):
+                out.append(_fence_of(line))
+            at = end
             continue
-        opening = _FENCE.match(line) if trusted else None
-        if opening:
-            _flush(block, out)
-            fence = opening.group(1) or opening.group(2)
-            out.append(line)
-        elif not line.strip():
-            _flush(block, out)
-            out.append(line)
-        elif trusted:
+        if line.strip(" \t"):
             block.append(line)
         else:
-            out.append(_escape_text(line))
+            _flush(block, out)
+            out.append(line)
+        at += 1
     _flush(block, out)
-    if fence:
-        out.append(fence)
     return "\n".join(out)
+
+
+def _fence_of(line: str) -> str:
+    """The marks that open a fence."""
+    found = _FENCE.match(line)
+    return found.group(2) if found else ""
+
+
+def _fence_end(lines: list[str], at: int) -> int | None:
+    """Where the lines after a fence begin; None if not every renderer would agree.
+
+    They agree if it opens with at most three blanks, closes with the same marks behind the same blanks, and no line in
+    between stands further left; at the start of a line it may also stay open.
+    """
+    found = _FENCE.match(lines[at])
+    if found is None:
+        return None
+    indent, fence = found.group(1), found.group(2)
+    for number in range(at + 1, len(lines)):
+        line = lines[number]
+        if line == indent + fence:
+            return number + 1
+        blank = not line.strip(" \t")
+        if _MAYBE_FENCE.match(line) and fence[0] * 3 in line:
+            return None
+        if indent and not blank and not line.startswith(indent):
+            return None
+    return None if indent else len(lines)
 
 
 def _flush(block: list[str], out: list[str]) -> None:

@@ -25,13 +25,11 @@ def _date(text: str) -> datetime:
 def parser() -> VerbParser:
     """A date."""
     options = VerbParser("prune", "Delete finished runs from the ledger, with all their tasks, attempts and events.")
-    options.add_argument("--before", metavar="DATE", type=_date, required=True, help="runs accepted before this day")
+    options.add_argument("--before", metavar="DATE", type=_date, required=True, help="runs finished before this day")
     return options
 
 
 def run(call: Call) -> pd.DataFrame:
-    """Delete, and return how many rows of each table went."""
-    import pandas as pd
-
-    gone = call.pool.prune(call.args.before)
-    return pd.DataFrame(sorted(gone.items()), columns=["table", "deleted"])
+    """Delete, and return the runs that are left."""
+    call.pool.ledger.prune(call.args.before.timestamp())
+    return call.pool.runs()

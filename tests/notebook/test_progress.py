@@ -1,0 +1,116 @@
+"""The live view's numbers follow the pool's events."""
+
+from __future__ import annotations
+
+from claude_pool_nb import events
+from claude_pool_nb.notebook.live.mode import Mode, decide
+from claude_pool_nb.notebook.live.progress import Progress
+from claude_pool_nb.notebook.live.render import cards, header, line
+from claude_pool_nb.records import AttemptState, BudgetRecord, FailureKind, SlotRecord, SlotState, TurnResult, Usage
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _follow(*told: events.Event, tasks: int = 3) -> tuple[Progress, Clock]:
+    clock = Clock()
+    progress = Progress("r1", clock=clock)
+    progress.seed(
+        {f"r1.{n}": "pending" for n in range(1, tasks + 1)},
+        prompts={f"r1.{n}": f"prompt <b>{n}</b>" for n in range(1, tasks + 1)},
+        slots=[SlotRecord("s1", SlotState.IDLE), SlotRecord("s2", SlotState.STOPPED)],
+        budget=BudgetRecord(1, "nb", limit_nano=10_000_000),
+    )
+    for event in told:
+        progress.feed(event)
+    progress.catch_up()
+    return progress, clock
+
+
+def test_a_task_is_in_one_state() -> None:
+    """Running, ended, waiting, running again, failed: the counts always add up to all tasks."""
+    told = [
+        events.TaskRunning(101, "r1.1", 1, "s1", 0, "haiku"),
+        events.AttemptEnded(102, "r1.1", 1, AttemptState.FAILED, TurnResult(cost_nano=500)),
+        events.TaskWaiting(102, "r1.1", 105, None),  # type: ignore[arg-type]
+        events.TaskPendingAgain(105, "r1.1"),
+        events.TaskRunning(105, "r1.1", 2, "s1", 0),
+        events.AttemptEnded(106, "r1.1", 2, AttemptState.COMPLETED, TurnResult(cost_nano=700)),
+        events.TaskFailed(106, "r1.1", FailureKind.LIMIT, "http_429", "no"),
+        events.TaskCompleted(106, "r1.2"),
+    ]
+    for number in range(len(told) + 1):
+        progress, _ = _follow(*told[:number])
+        assert progress.summary().total == 3
+    assert progress.summary().counts == {"failed": 1, "completed": 1, "pending": 1}
+    assert progress.summary().cost_nano == 1200
+
+
+def test_other_runs_change_only_the_slots() -> None:
+    """A task of another run shows in its slot and in nothing else."""
+    progress, _ = _follow(
+        events.TaskRunning(101, "r11.1", 1, "s1", 0, "opus"),
+        events.AttemptEnded(101, "r11.1", 1, AttemptState.COMPLETED, TurnResult(cost_nano=5)),
+        events.TaskCompleted(102, "r11.1"),
+    )
+    assert progress.summary().counts == {"pending": 3}
+    assert progress.summary().cost_nano == 0
+    assert progress.slots["s1"].task_id == "r11.1"
+
+
+def test_money_of_running_attempts_counts_once() -> None:
+    """What a running attempt has used is told, and replaced by what it did cost."""
+    spending = events.AttemptProgress(102, "r1.1", 1, Usage(), 900)
+    running = events.TaskRunning(101, "r1.1", 1, "s1", 0)
+    progress, _ = _follow(running, spending)
+    assert progress.summary().cost_nano == 900
+    progress.feed(events.AttemptEnded(103, "r1.1", 1, AttemptState.COMPLETED, TurnResult(cost_nano=1000)))
+    progress.catch_up()
+    assert progress.summary().cost_nano == 1000
+
+
+def test_rate_and_what_is_left() -> None:
+    """The rate is that of the last half minute; time and money to go follow from it."""
+    progress, clock = _follow(
+        events.AttemptEnded(101, "r1.1", 1, AttemptState.COMPLETED, TurnResult(cost_nano=1000)),
+        events.TaskCompleted(101, "r1.1"),
+        events.TaskCompleted(102, "r1.2"),
+    )
+    clock.now = 104.0
+    assert progress.rate() == 0.5
+    assert progress.left() == (2.0, 500)
+    progress.feed(events.PoolPaused(104, "bad key"))
+    progress.catch_up()
+    assert progress.left()[0] is None
+    assert "bad key" in header(progress)
+    clock.now = 200.0
+    assert progress.rate() == 0.0
+
+
+def test_the_page_escapes_prompts_and_names_states() -> None:
+    """A prompt can put no tag on the page, and every state is a word."""
+    progress, clock = _follow(
+        events.TaskRunning(101, "r1.1", 1, "s1", 0, "haiku"),
+        events.SlotChanged(101, "s1", SlotState.BUSY, "r1.1", cost_nano=1_100_000),
+    )
+    clock.now = 103.0
+    html = cards(list(progress.slots.values()), clock.now)
+    assert "<b>1</b>" not in html
+    assert "&lt;b&gt;1" in html
+    for part in ("s1", "busy", "r1.1", "haiku", "2.0 s", "0.0011"):
+        assert part in html
+    assert "s2" not in html
+    assert "1 running" in line(progress)
+
+
+def test_nobody_watches_a_test(monkeypatch: object) -> None:
+    """Under pytest and without a kernel there is only the static output; off is off everywhere."""
+    assert decide("auto", None) is Mode.STATIC
+    assert decide("widget", None) is Mode.STATIC
+    assert decide("off", None) is Mode.OFF
