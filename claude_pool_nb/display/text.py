@@ -10,11 +10,11 @@ from claude_pool_nb.records import usd
 
 
 def money(nano: int | None) -> str:
-    """Nanodollars as dollars: cents for large sums, four digits for small ones; `no limit` for None.
+    """Nanodollars as dollars: cents for large sums, four or six digits for small ones; `no limit` for None.
 
     Example:
         >>> money(1_100_000), money(5_000_000_000), money(20), money(0), money(None)
-        ('$0.0011', '$5.00', '<$0.0001', '$0.00', 'no limit')
+        ('$0.0011', '$5.00', '<$0.000001', '$0.00', 'no limit')
     """
     if nano is None:
         return "no limit"
@@ -22,9 +22,9 @@ def money(nano: int | None) -> str:
     sign = "-" if nano < 0 else ""
     if dollars == 0 or dollars >= 1:
         return f"{sign}${dollars:,.2f}"
-    if dollars < 0.0001:
-        return f"{sign}<$0.0001"
-    return f"{sign}${dollars:.4f}"
+    if dollars < 0.000001:
+        return f"{sign}<$0.000001"
+    return f"{sign}${dollars:.4f}" if dollars >= 0.001 else f"{sign}${dollars:.6f}"
 
 
 def seconds(value: float | None) -> str:

@@ -71,7 +71,7 @@ class PoolMagics(Magics):
 
     @default("strict_budget")
     def _default_strict_budget(self) -> Any:
-        return self._setting("strict_budget")
+        return bool(self._setting("strict_budget"))
 
     @default("backend")
     def _default_backend(self) -> Any:

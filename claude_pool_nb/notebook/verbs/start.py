@@ -64,9 +64,13 @@ def parser() -> VerbParser:
 
 
 def options_of(call: Call) -> dict[str, Any]:
-    """What was written, over the defaults of `%config PoolMagics`, as keywords of `Pool(...)`."""
-    args, defaults = call.args, call.magics
+    """What was written, over `%config PoolMagics`, over the settings, as keywords of `Pool(...)`."""
+    from claude_pool_nb.settings import load_settings
+
+    args, defaults, settings = call.args, call.magics, load_settings()
     options: dict[str, Any] = {
+        **settings.pool_options(),
+        "driver": settings.driver,
         "slots": defaults.slots if args.slots is None else args.slots,
         "profile": args.profile or defaults.profile,
         "backend": args.backend or defaults.backend,
@@ -75,6 +79,7 @@ def options_of(call: Call) -> dict[str, Any]:
         "model": args.model or defaults.model,
         "budget_usd": defaults.budget_usd if args.budget is None else args.budget,
         "store": args.store or defaults.store,
+        "budget_name": settings.budget_name,
     }
     options |= {name: value for name, value in maybe.items() if value is not None}
     if args.strict_budget or defaults.strict_budget:

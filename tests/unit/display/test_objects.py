@@ -98,5 +98,6 @@ def test_the_card_tells_the_wall_and_the_pause() -> None:
 
 def test_money_that_was_spent_is_never_zero() -> None:
     """A cost below the last digit is told as less than it, not as nothing."""
-    assert money(1) == "<$0.0001"
+    assert money(1) == "<$0.000001"
+    assert money(12_000) == "$0.000012"
     assert money(-2_500_000_000) == "-$2.50"
