@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from claude_pool_nb import events
+from claude_pool_nb import events, pricing
 from claude_pool_nb.analysis.inputs import Table
 from claude_pool_nb.analysis.reader import Frames
 from claude_pool_nb.config import PoolConfig, SlotConfig, TaskOverrides
@@ -101,6 +101,7 @@ class AsyncPool(Frames):
             options=options,
         )
         self._engine: Engine | None = None
+        self._prices: asyncio.Future[None]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last_run: str | None = None
         self._tables: dict[str, Table] = {}
@@ -118,6 +119,7 @@ class AsyncPool(Frames):
         """
         if self._engine is None:
             self._loop = asyncio.get_running_loop()
+            self._prices = self._loop.run_in_executor(None, pricing.warm_up)
             self._engine = await assemble(self._setup)
             self._engine.start()
         return self
@@ -218,6 +220,7 @@ class AsyncPool(Frames):
             raise engine.store_error
         checked = TaskOverrides.from_mapping(overrides)
         prompts = engine.intake.check_prompts(table.prompts)
+        await self._prices
         engine.intake.resolve(checked)
         number = await asyncio.wrap_future(engine.ledger.allocate_run())
         run_id = f"r{number}"
@@ -394,10 +397,10 @@ class AsyncPool(Frames):
         self.engine.handle(inputs.Unpause(time.time()))
         await self.engine.committed()
 
-    async def set_budget(self, budget_usd: float | None, *, fresh: bool = False) -> BudgetRecord | None:
+    async def set_budget(self, budget_usd: float | None, *, fresh: bool = False) -> BudgetRecord:
         """Move the wall, or with `fresh` open a new budget that counts from now; None takes the wall away."""
         await self.engine.set_budget(None if budget_usd is None else nano(_dollars(budget_usd)), fresh=fresh)
-        return self.engine.budget
+        return self.budget
 
     async def configure_slot(self, slot_id: str, **options: Any) -> SlotRecord:
         """Give a slot options of its own (name, role, description, model ...); they hold from its next task on.
@@ -472,9 +475,9 @@ class AsyncPool(Frames):
         return self.engine.state.status(self._setup.backend)
 
     @property
-    def budget(self) -> BudgetRecord | None:
+    def budget(self) -> BudgetRecord:
         """The budget it draws on, as of now."""
-        return self.engine.state.budget
+        return self.engine.state.budget or self.engine.budget
 
     @property
     def last(self) -> Run | None:

@@ -291,7 +291,7 @@ class Pool(Frames):
         """Go on, after a pause by hand or by the pool itself."""
         self._call(self.aio.unpause())
 
-    def set_budget(self, budget_usd: float | None, *, fresh: bool = False) -> BudgetRecord | None:
+    def set_budget(self, budget_usd: float | None, *, fresh: bool = False) -> BudgetRecord:
         """Move the wall, or with `fresh` open a new budget that counts from now; None takes the wall away."""
         return self._call(self.aio.set_budget(budget_usd, fresh=fresh))
 
@@ -357,7 +357,7 @@ class Pool(Frames):
         return self.aio.status()
 
     @property
-    def budget(self) -> BudgetRecord | None:
+    def budget(self) -> BudgetRecord:
         """The budget it draws on, as of now."""
         return self.aio.budget
 
@@ -401,6 +401,11 @@ class Pool(Frames):
     def setup(self) -> Setup:
         """How it was made."""
         return self.aio.setup
+
+    @property
+    def config(self) -> PoolConfig:
+        """Its options."""
+        return self.aio.setup.config
 
     @property
     def pool_id(self) -> str:

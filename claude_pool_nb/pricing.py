@@ -192,6 +192,15 @@ def _column_pico(column: Any, start: int) -> int | None:
     return int(price * 1_000_000)
 
 
+def warm_up() -> None:
+    """Read the price list, which takes a fifth of a second the first time; for a thread of its own.
+
+    Example:
+        >>> warm_up()
+    """
+    list_price(None)
+
+
 def prices_as_of() -> str:
     """Where the list prices are from, to be shown beside an estimate.
 

@@ -183,14 +183,15 @@ class Intake:
         options = plan.options
         self._notes[record.id] = _TaskNote(plan.overrides, config=plan.config)
         self._prompts[record.id] = prompt
+        backend = self.backend.info.name
         patience = options.slot_assignment_timeout_s
         return TaskSpec(
             record=record,
             launch_key=plan.launch_key,
             retry=options.retry,
             cap_nano=nano(options.max_budget_usd) if options.max_budget_usd is not None else None,
-            list_price_nano=pricing.estimate_task_nano(options, prompt),
-            worst_case_nano=pricing.worst_case_nano(options, prompt) if plan.strict else None,
+            list_price_nano=pricing.estimate_task_nano(options, prompt, backend=backend),
+            worst_case_nano=pricing.worst_case_nano(options, prompt, backend=backend) if plan.strict else None,
             prime_key=plan.prime_key,
             deadline_at=time.time() + patience if patience is not None else None,
         )
