@@ -155,6 +155,14 @@ class TaskInterrupted(TaskFailed):
     """The task was interrupted; `.result` holds what there is of it, and `%pool resume` runs it again."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """The kernel was interrupted: the work was stopped, what was finished is kept, `%pool resume` goes on."""
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython calls this instead of printing our stack."""
+        return [f"KeyboardInterrupt: {self}"]
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Say which of `choices` was meant, as the end of a sentence.
 

@@ -10,9 +10,10 @@ interrupt; a kernel has one current pool, the first that was made and not closed
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import concurrent.futures as cf
-import time
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -21,7 +22,7 @@ from claude_pool_nb.aio import AsyncPool
 from claude_pool_nb.analysis.reader import Frames
 from claude_pool_nb.config import PoolConfig, SlotConfig
 from claude_pool_nb.engine.portal import InlineLoop, LoopThread, Portal
-from claude_pool_nb.errors import ConfigError, NoPool, nearest
+from claude_pool_nb.errors import ConfigError, Interrupted, NoPool, StoreError, nearest
 from claude_pool_nb.handles import OPEN_RUN_STATES, Run, Task
 from claude_pool_nb.records import BudgetRecord, PoolStatus, SlotRecord, TaskResult
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from claude_pool_nb import events
     from claude_pool_nb.config import ResolvedConfig
+    from claude_pool_nb.engine.engine import Engine
     from claude_pool_nb.engine.setup import Setup
     from claude_pool_nb.sessions.base import Backend
     from claude_pool_nb.store.ledger import Ledger
@@ -138,11 +140,15 @@ class Pool(Frames):
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
-    def _call(self, coro: Coroutine[Any, Any, T]) -> T:
-        return self._portal.call(coro)
+    def _call(self, coro: Coroutine[Any, Any, T], *, then_waits: bool = False) -> T:
+        return self._portal.call(coro, then_waits=then_waits)
 
     def _wait(
-        self, waiter: Callable[[], cf.Future[None]], task_ids: Callable[[], tuple[str, ...]], timeout_s: float | None
+        self,
+        run_id: str,
+        waiter: Callable[[], cf.Future[None]],
+        task_ids: Callable[[], tuple[str, ...]],
+        timeout_s: float | None,
     ) -> None:
         """Wait for tasks; an interrupt stops them, keeps what they gave, and is raised when they have ended.
 
@@ -150,9 +156,7 @@ class Pool(Frames):
             KeyboardInterrupt: the kernel was interrupted.
             TimeoutError: they are not done yet; they go on.
         """
-        engine = self.aio.engine
         done: cf.Future[None] = cf.Future()
-        interrupts = 0
 
         def settle(inner: cf.Future[None]) -> None:
             if done.done():
@@ -166,27 +170,21 @@ class Pool(Frames):
             if not done.done():
                 done.set_exception(error) if error else done.set_result(None)
 
-        async def begin() -> None:
+        def begin() -> None:
             waiter().add_done_callback(settle)
             if timeout_s is not None:
                 late = TimeoutError(f"not done after {timeout_s:g} s; it goes on, wait for it again")
                 self._portal.loop.call_later(timeout_s, finish, late)
 
         def interrupted(count: int) -> None:
-            nonlocal interrupts
-            interrupts = count
-            stop = self.aio._stopper(task_ids)
-            stop(count)
+            self.aio._stopper(task_ids)(count)
             self._portal.loop.call_later(INTERRUPT_GRACE_S, finish)
 
-        self._call(begin())
-        try:
-            self._portal.wait(done, interrupted)
-        finally:
-            if interrupts:
-                self._call(_settled(engine))
-        if interrupts:
-            raise KeyboardInterrupt
+        self._portal.loop.call_soon_threadsafe(begin)
+        if self._portal.wait(done, interrupted):
+            self._call(_settled(self.aio.engine))
+            raise Interrupted(f"{run_id} was stopped, what was finished is kept; `%pool resume {run_id}` goes on")
+        done.result()
 
     def wait(self, what: Run | Task | None = None, timeout_s: float | None = None) -> None:
         """Wait for a run, a task, or (without one) all that is not final.
@@ -198,9 +196,10 @@ class Pool(Frames):
         """
         aio = self.aio
         if isinstance(what, Task):
-            self._wait(lambda: aio.engine.when_task_final(what.id), lambda: (what.id,), timeout_s)
+            run_id = what.id.split(".")[0]
+            self._wait(run_id, lambda: aio.engine.when_task_final(what.id), lambda: (what.id,), timeout_s)
         elif isinstance(what, Run):
-            self._wait(lambda: aio.engine.when_final(what.id), lambda: aio._open_tasks(what.id), timeout_s)
+            self._wait(what.id, lambda: aio.engine.when_final(what.id), lambda: aio._open_tasks(what.id), timeout_s)
         else:
             for run in aio.engine.state.runs():
                 if run.state in OPEN_RUN_STATES:
@@ -215,7 +214,7 @@ class Pool(Frames):
             TaskFailed: it did not complete; `.result` holds what there is of it.
             KeyboardInterrupt: the kernel was interrupted; `pool.last` holds the run.
         """
-        task = self._call(self.aio._accept_one("run", prompt, overrides))
+        task = self._call(self.aio._accept_one("run", prompt, overrides), then_waits=True)
         return self.result(task.id)
 
     def submit(self, prompt: str, *, verb: str = "submit", **overrides: Any) -> Task:
@@ -240,7 +239,7 @@ class Pool(Frames):
         Raises:
             KeyboardInterrupt: the kernel was interrupted; `pool.last` holds the partial run.
         """
-        run = self._call(self.aio.fan_out(prompts, wait=False, **overrides))
+        run = self._call(self.aio.fan_out(prompts, wait=False, **overrides), then_waits=wait)
         if wait:
             self.wait(run)
         return run
@@ -261,14 +260,14 @@ class Pool(Frames):
 
     def retry(self, run: str | Run | None = None, *, state: str = "failed", wait: bool = True) -> Run:
         """Try the tasks of a run again that are in `state`; each keeps its id and row and gets a new attempt."""
-        again = self._call(self.aio.retry(run, state=state, wait=False))
+        again = self._call(self.aio.retry(run, state=state, wait=False), then_waits=wait)
         if wait:
             self.wait(again)
         return again
 
     def resume(self, run: str | Run | None = None, *, cancelled: bool = False, wait: bool = True) -> Run:
         """Run what was interrupted (and, if asked, cancelled) of a run, also of a kernel that died."""
-        again = self._call(self.aio.resume(run, cancelled=cancelled, wait=False))
+        again = self._call(self.aio.resume(run, cancelled=cancelled, wait=False), then_waits=wait)
         if wait:
             self.wait(again)
         return again
@@ -437,11 +436,10 @@ class Pool(Frames):
         return repr(self.aio)
 
 
-async def _settled(engine: Any) -> None:
+async def _settled(engine: Engine) -> None:
     """After an interrupt: let the ledger take what there is, but not for long."""
-    deadline = time.monotonic() + INTERRUPT_GRACE_S
-    if engine.store_error is None and time.monotonic() < deadline:
-        await engine.committed()
+    with contextlib.suppress(StoreError, TimeoutError):
+        await asyncio.wait_for(engine.committed(), INTERRUPT_GRACE_S)
 
 
 __all__ = ["Pool", "current", "has_current"]

@@ -40,11 +40,18 @@ class Portal(Protocol):
     def loop(self) -> asyncio.AbstractEventLoop:
         """Its event loop."""
 
-    def call(self, coro: Coroutine[Any, Any, T]) -> T:
-        """Run a short coroutine to its end and return what it gives; the interrupt waits until it is done."""
+    def call(self, coro: Coroutine[Any, Any, T], *, then_waits: bool = False) -> T:
+        """Run a short coroutine to its end and return what it gives.
 
-    def wait(self, future: cf.Future[T], interrupted: Interrupted) -> T:
+        An interrupt is answered when it is done: by KeyboardInterrupt, or with `then_waits` by the `wait` that follows
+        (the work was accepted, so it has to be stopped).
+        """
+
+    def wait(self, future: cf.Future[T], interrupted: Interrupted) -> int:
         """Block until a future of the pool is done; SIGINT is counted and handed to `interrupted`.
+
+        Returns:
+            How many interrupts there were. What the future gives is left to the caller.
 
         Raises:
             KeyboardInterrupt: at the third interrupt.
@@ -59,7 +66,6 @@ class _SigintLatch:
 
     def __init__(self, interrupted: Interrupted) -> None:
         self.count = 0
-        self.unseen = 0
         self._interrupted = interrupted
 
     def __call__(self, _signal: int, _frame: FrameType | None) -> None:
@@ -97,6 +103,7 @@ class LoopThread:
 
     def __init__(self, name: str = "claude-pool") -> None:
         self._loop = asyncio.new_event_loop()
+        self._unanswered = False
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), name=name, daemon=True)
         self._thread.start()
@@ -119,26 +126,36 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             raise BlockingCall
 
-    def call(self, coro: Coroutine[Any, Any, T]) -> T:
+    def call(self, coro: Coroutine[Any, Any, T], *, then_waits: bool = False) -> T:
         """Run a short coroutine to its end and return what it gives."""
         try:
             self._refuse_own_loop()
         except BlockingCall:
             coro.close()
             raise
-        future = asyncio.run_coroutine_threadsafe(coro, self._loop)
-        return self.wait(future, lambda _n: None)
+        with counting_sigint(lambda _count: None) as latch:  # from here on the work may be accepted
+            future = asyncio.run_coroutine_threadsafe(coro, self._loop)
+            self._block(future)
+        if latch.count:
+            self._unanswered = then_waits and not future.exception()
+            if not self._unanswered:
+                raise KeyboardInterrupt
+        return future.result()
 
-    def wait(self, future: cf.Future[T], interrupted: Interrupted) -> T:
+    def wait(self, future: cf.Future[T], interrupted: Interrupted) -> int:
         """Block until `future` is done, counting interrupts."""
         self._refuse_own_loop()
-        with counting_sigint(lambda n: self._post(interrupted, n)):
-            while True:
-                try:
-                    return future.result(POLL_S)
-                except cf.TimeoutError:
-                    if future.done():  # the coroutine itself raised it
-                        raise
+        earlier, self._unanswered = int(self._unanswered), False
+        if earlier:
+            self._post(interrupted, earlier)
+        with counting_sigint(lambda count: self._post(interrupted, count + earlier)) as latch:
+            self._block(future)
+        return earlier + latch.count
+
+    @staticmethod
+    def _block(future: cf.Future[T]) -> None:
+        while not future.done():
+            cf.wait([future], timeout=POLL_S)
 
     def _post(self, interrupted: Interrupted, count: int) -> None:
         if not self._loop.is_closed():
@@ -183,11 +200,11 @@ class InlineLoop:
         """Its event loop."""
         return self._loop
 
-    def call(self, coro: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end in this thread."""
+    def call(self, coro: Coroutine[Any, Any, T], *, then_waits: bool = False) -> T:
+        """Run a coroutine to its end in this thread; an interrupt is raised where it strikes."""
         return self._loop.run_until_complete(coro)
 
-    def wait(self, future: cf.Future[T], interrupted: Interrupted) -> T:
+    def wait(self, future: cf.Future[T], interrupted: Interrupted) -> int:
         """Run the loop until `future` is done, counting interrupts."""
 
         async def until_done() -> None:
@@ -195,9 +212,9 @@ class InlineLoop:
             while not wrapped.done():
                 await asyncio.wait({wrapped}, timeout=POLL_S)
 
-        with counting_sigint(self._queue(interrupted)):
+        with counting_sigint(self._queue(interrupted)) as latch:
             self._loop.run_until_complete(until_done())
-        return future.result()
+        return latch.count
 
     def _queue(self, interrupted: Interrupted) -> Interrupted:
         def queue(count: int) -> None:

@@ -1,8 +1,8 @@
 """One slot at work: its session, from opening over turns and resets to its end.
 
 Invariants: every attempt that was begun ends with exactly one `TurnResult`, whatever the session does; a stop climbs
-interrupt, then kill of the process tree, within `STOP_GRACE_S`; a session that is broken, recycled or of other launch
-options is replaced before it is used; nothing of an earlier epoch is told.
+interrupt, then kill of the process tree (at once for a session that hangs); a session that is broken, recycled or of
+other launch options is replaced before it is used; nothing of an earlier epoch is told.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ from claude_pool_nb.sessions.base import (
 log = logging.getLogger("claude_pool_nb")
 
 STOP_GRACE_S = 0.7
-"""An interrupted turn that has not ended by then is killed, so that its slot is usable again within a second."""
+"""A session that has not answered an interrupt by then hangs: it is killed, so that its slot is usable again within a
+second."""
+END_GRACE_S = 2.0
+"""A session that has answered the interrupt is alive, if slow: its turn gets this long to end before it is killed."""
 KILL_GRACE_S = 2.0
 """A killed turn that has not ended by then is abandoned."""
 OPEN_TIMEOUT_S = 60.0
@@ -290,7 +293,7 @@ class SlotRunner:
         if session is not None and session.launch_key and not kill:
             with contextlib.suppress(SessionError, TimeoutError):
                 await asyncio.wait_for(session.interrupt(), STOP_GRACE_S)
-            await asyncio.sleep(STOP_GRACE_S)
+                await asyncio.sleep(END_GRACE_S)
         if session is not None:
             await session.close(kill=True)
             await asyncio.sleep(KILL_GRACE_S)
