@@ -86,6 +86,8 @@ class AttemptDesk(SlotDesk):
         task.slot, slot.task = slot, task
         slot.previous = (slot.launch_key, slot.conversation)
         slot.launch_key, slot.conversation = spec.launch_key, spec.record.conversation
+        if slot.conversation is not None:
+            self._queue.hold(slot.conversation, slot)
         self._move(task, TaskState.RUNNING)
         run.running += 1
         run.started = True
@@ -270,7 +272,8 @@ class AttemptDesk(SlotDesk):
             return
         at, result = given.at, given.result
         reason = task.stop or given.stopped
-        if result.failure is None and given.stopped is None:
+        whole = given.stopped is None or bool(result.output) or result.structured is not None
+        if result.failure is None and whole:  # a stop that came too late: the answer is there and paid, it is kept
             reason, state = None, AttemptState.COMPLETED
         else:
             state = AttemptState.FAILED if reason is None else _ATTEMPT_STATE.get(reason, AttemptState.FAILED)

@@ -94,7 +94,8 @@ class AttemptSpent(Input):
 
 @dataclass(frozen=True, slots=True)
 class AttemptDone(Input):
-    """An attempt is over, in whatever way."""
+    """An attempt is over, in whatever way. One that has its answer although it was to be stopped (no failure, and not
+    empty) completes; a result without a failure and without an answer, of an attempt that was stopped, does not."""
 
     task_id: str
     attempt: int

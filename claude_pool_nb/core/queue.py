@@ -4,6 +4,8 @@ Runnable tasks stand in lanes: a heap per launch key, role, prime key and reserv
 the heads of the lanes only, and a lane that cannot run now (cold cache, no money, no slot of its role) is passed over
 as a whole.
 
+A task whose conversation is in a slot that is just being made ready waits for that slot.
+
 Invariants: a task stands in at most one lane (`task.lane`); of each conversation at most one task does, the first of
 it that is not final; a pick is the first in line by priority and acceptance among those that can run now, or a task of
 the same run and priority that needs no relaunch and is at most `2 x slots` places behind it.
@@ -19,22 +21,23 @@ from typing import NamedTuple
 from claude_pool_nb.core.budget import Budget, Estimate, round_up
 from claude_pool_nb.core.entries import SlotEntry, TaskEntry
 from claude_pool_nb.core.priming import Gate
-from claude_pool_nb.records import TaskState
+from claude_pool_nb.records import SlotState, TaskState
 
 Price = tuple[str, str, str | None, int | None]
 """How a lane's tasks are priced: (`cap` | `worst` | `estimate`, profile, model, amount)."""
+
+LaneKey = tuple[str, str | None, str | None, str | None, Price]
+"""(launch key, role, prime key, conversation, price)."""
 
 
 class Lane:
     """Runnable tasks that are alike in all that decides whether and where they can run."""
 
-    __slots__ = ("_fixed", "estimate", "gate", "heap", "key", "launch_key", "refused", "role")
+    __slots__ = ("_fixed", "conversation", "estimate", "gate", "heap", "key", "launch_key", "refused", "role")
 
-    def __init__(
-        self, key: tuple[str, str | None, str | None, Price], gate: Gate | None, estimate: Estimate, price: Price
-    ) -> None:
+    def __init__(self, key: LaneKey, gate: Gate | None, estimate: Estimate, price: Price) -> None:
         self.key = key
-        self.launch_key, self.role = key[0], key[1]
+        self.launch_key, self.role, self.conversation = key[0], key[1], key[3]
         self.gate = gate
         self.estimate = estimate
         self.heap: list[tuple[int, int, int, TaskEntry]] = []
@@ -52,7 +55,7 @@ class Lane:
 
     def need(self) -> int | None:
         """What one of its tasks may cost; None if nobody knows."""
-        if self.key[3][0] == "estimate" and self.estimate.nano is not None:
+        if self.key[4][0] == "estimate" and self.estimate.nano is not None:
             return self.estimate.nano
         return self._fixed
 
@@ -88,6 +91,12 @@ class Talk:
         self.behind: list[tuple[int, int, TaskEntry]] = []
 
 
+def _holds(slot: SlotEntry, task: TaskEntry) -> bool:
+    """True if a task's named conversation is in a slot's session."""
+    conversation = task.spec.record.conversation
+    return conversation is not None and slot.conversation == conversation
+
+
 class Pick(NamedTuple):
     """The next task, where it goes, and what it may cost."""
 
@@ -101,9 +110,10 @@ class Queue:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._lanes: dict[tuple[str, str | None, str | None, Price], Lane] = {}
+        self._lanes: dict[LaneKey, Lane] = {}
         self._talks: dict[str, Talk] = {}
         self._gates: dict[str, Gate] = {}
+        self._holders: dict[str, SlotEntry] = {}
         self._ticket = count()
 
     def gate(self, prime_key: str) -> Gate:
@@ -170,7 +180,7 @@ class Queue:
             elif (
                 (best is None or head < best)
                 and (lane.role is None or lane.role in roles)
-                and not (lane.gate is not None and lane.gate.is_closed(at))
+                and not self._is_closed(lane, at)
                 and lane.fits(budget)
             ):
                 best = head
@@ -180,7 +190,7 @@ class Queue:
             return None
         first = best[3]
         slot = self._slot_for(first, idle)
-        if slot.launch_key not in ("", first.spec.launch_key) and slot.conversation != first.spec.record.conversation:
+        if slot.launch_key not in ("", first.spec.launch_key) and not _holds(slot, first):
             nearer = self._without_relaunch(best, slot, at, slots)
             if nearer is not None:
                 first = nearer
@@ -203,11 +213,35 @@ class Queue:
             if lane.head() is not None and not lane.fits(budget):
                 yield lane, lane.may_fit_later(budget)
 
+    def hold(self, conversation: str, slot: SlotEntry) -> None:
+        """A conversation goes on in this slot: what another slot's session has of it is out of date."""
+        before = self._holders.get(conversation)
+        if before is not None and before is not slot and before.conversation == conversation:
+            before.conversation, before.launch_key = None, ""
+        self._holders[conversation] = slot
+
+    def _is_closed(self, lane: Lane, at: float) -> bool:
+        """True if a lane's tasks have to wait: for the first of their prefix, or for the slot of their conversation.
+
+        A slot that is made ready is back in milliseconds; to go on in another one would cost a launch.
+        """
+        if lane.gate is not None and lane.gate.is_closed(at):
+            return True
+        if lane.conversation is None:
+            return False
+        slot = self._holders.get(lane.conversation)
+        return (
+            slot is not None
+            and slot.conversation == lane.conversation
+            and slot.state is SlotState.RESETTING
+            and not slot.closing
+        )
+
     def _stand(self, task: TaskEntry) -> None:
         """Put a task into its lane."""
         spec = task.spec
         price = self._price(task)
-        key = (spec.launch_key, spec.record.role, spec.prime_key, price)
+        key = (spec.launch_key, spec.record.role, spec.prime_key, spec.record.conversation, price)
         lane = self._lanes.get(key)
         if lane is None:
             gate = None if spec.prime_key is None else self.gate(spec.prime_key)
@@ -235,7 +269,7 @@ class Queue:
         for slot in idle:
             if record.role is not None and slot.role != record.role:
                 continue
-            if record.conversation is not None and slot.conversation == record.conversation:
+            if _holds(slot, task):
                 return slot
             score = 0 if slot.launch_key == launch_key else 2 if not slot.launch_key else 4
             if slot.role != record.role:
@@ -261,7 +295,7 @@ class Queue:
                 and head[1] - order <= 2 * slots
                 and head[3].run is task.run
                 and (best is None or head < best)
-                and not (lane.gate is not None and lane.gate.is_closed(at))
+                and not self._is_closed(lane, at)
                 and lane.fits(self._budget)
             ):
                 best = head

@@ -8,7 +8,8 @@ Invariants (proven by `tests/unit/core/test_invariants.py`):
 1. every accepted task ends in exactly one final state, exactly once per (re)opening;
 2. a slot holds at most one task, a task at most one slot;
 3. spent + reserved never exceeds the budget at a dispatch;
-4. no slot is idle while a runnable task exists; priority, then first in, first out;
+4. no slot is idle while a runnable task exists; priority, then first in, first out (not runnable, among others: a
+   task whose conversation is in a slot that is just being reset);
 5. after a cancel is accepted, no new attempt of that task starts unless it is reopened;
 6. what an old attempt says after it was replaced changes nothing (its cost is still booked);
 7. a state rebuilt from the ledger's rows equals the state that wrote them (`durable`).

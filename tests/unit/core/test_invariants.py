@@ -140,6 +140,11 @@ class Pools(RuleBasedStateMachine):
                     and t.state is TaskState.PENDING
                     and t.order < task.order
                 ]
+                if any(
+                    slot.conversation == record.conversation and slot.state is SlotState.RESETTING and not slot.closing
+                    for slot in state._slots.values()
+                ):
+                    continue
                 behind = [t for t in waiting if t.spec.record.conversation == record.conversation]
                 if earlier or behind or record.conversation in busy_talks:
                     continue
