@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
@@ -126,6 +126,30 @@ class Caches:
         self.slots.clear()
 
 
+@dataclass(slots=True)
+class _Purse:
+    """A budget as a transaction has it, in the making."""
+
+    number: int
+    name: str
+    limit: int | None
+    spent: int
+    reserved: int
+    since_at: float
+    play_money: bool
+    dirty: bool = False
+
+    def record(self) -> BudgetRecord:
+        """The budget as a record."""
+        return BudgetRecord(
+            self.number, self.name, self.limit, self.spent, self.reserved, self.since_at, self.play_money
+        )
+
+
+Refusals = tuple[frozenset[tuple[str, int]], frozenset[tuple[str, int]]]
+"""Refused attempts, refused extensions."""
+
+
 class Batch:
     """Collects the rows of some callers' events and executes them in few statements."""
 
@@ -141,8 +165,7 @@ class Batch:
         self._events: list[Row] = []
         self._slots: dict[tuple[int, str], Row] = {}
         self._reserved: dict[Key, tuple[int | None, int] | None] = {}
-        self._budgets: dict[int, BudgetRecord] = {}
-        self._dirty: set[int] = set()
+        self._budgets: dict[int, _Purse] = {}
         self._by_rank: dict[int, Prepared] = {
             _RUN: statements.insert_run,
             _TASK: statements.insert_task,
@@ -159,8 +182,8 @@ class Batch:
 
     # -- collecting ----------------------------------------------------------------------------------------------------
 
-    def add(self, pool_id: str, budget_id: int | None, events: Sequence[ev.Event]) -> WriteResult:
-        """Take one caller's events. The result's budget is not known before `finish`."""
+    def add(self, pool_id: str, budget_id: int | None, events: Sequence[ev.Event]) -> Refusals:
+        """Take one caller's events; what of them is refused."""
         pool = pool_number(pool_id)
         refused: set[tuple[str, int]] = set()
         refused_extensions: set[tuple[str, int]] = set()
@@ -194,7 +217,7 @@ class Batch:
                     pass  # told to watchers only
                 case _:
                     self._pool_event(pool, budget_id, event)
-        return WriteResult(frozenset(refused), frozenset(refused_extensions))
+        return frozenset(refused), frozenset(refused_extensions)
 
     def _put(self, run: int, task: int, rank: int, row: Row) -> None:
         """Queue a row behind everything its task (or run: task 0) has queued so far."""
@@ -363,15 +386,15 @@ class Batch:
         values = {name: getattr(event, name) for name in event.__slots__}
         task_id = values.pop("task_id", None)
         if isinstance(event, ev.BudgetChanged) and budget_id is not None:
-            self._budgets[budget_id] = replace(self._budget(budget_id), limit_nano=event.limit_nano)
-            self._dirty.add(budget_id)
+            purse = self._budget(budget_id)
+            purse.limit, purse.dirty = event.limit_nano, True
         run, task = (None, None) if task_id is None else task_key(task_id)
         payload = as_json(values) if values else None
         self._events.append((event.at, pool, kind_of(type(event)), None, run, task, None, None, payload))
 
     # -- money ---------------------------------------------------------------------------------------------------------
 
-    def _budget(self, budget_id: int) -> BudgetRecord:
+    def _budget(self, budget_id: int) -> _Purse:
         """The budget as this transaction has it."""
         found = self._budgets.get(budget_id)
         if found is None:
@@ -379,7 +402,7 @@ class Batch:
             if row is None:
                 raise StoreConflict(f"There is no budget {budget_id} in the ledger; start the pool again")
             number, name, limit, spent, reserved, since, play = row
-            found = BudgetRecord(number, name, limit, spent, reserved, since, bool(play))
+            found = _Purse(number, name, limit, spent, reserved, since, bool(play))
             self._budgets[budget_id] = found
         return found
 
@@ -387,23 +410,21 @@ class Batch:
         """Hold an amount back if there is room for it."""
         if budget_id is None:
             return True
-        budget = self._budget(budget_id)
-        limit = budget.limit_nano
-        if limit is not None and budget.spent_nano + budget.reserved_nano + amount > limit:
+        purse = self._budget(budget_id)
+        if purse.limit is not None and purse.spent + purse.reserved + amount > purse.limit:
             return False
-        self._budgets[budget_id] = replace(budget, reserved_nano=budget.reserved_nano + amount)
-        self._dirty.add(budget_id)
+        purse.reserved += amount
+        purse.dirty = True
         return True
 
     def _book(self, budget_id: int | None, *, spent: int, released: int) -> None:
         """Book a cost and give a reservation back: the money is spent, whether or not it fits."""
         if budget_id is None:
             return
-        budget = self._budget(budget_id)
-        self._budgets[budget_id] = replace(
-            budget, spent_nano=budget.spent_nano + spent, reserved_nano=budget.reserved_nano - released
-        )
-        self._dirty.add(budget_id)
+        purse = self._budget(budget_id)
+        purse.spent += spent
+        purse.reserved -= released
+        purse.dirty = True
 
     def _reservation(self, key: Key) -> tuple[int | None, int]:
         """What is held back for a running attempt, and from which budget."""
@@ -445,9 +466,13 @@ class Batch:
                 self._do.update_slot.many(self._connection, old)
         if self._events:
             self._do.insert_event.many(self._connection, self._events)
-        if self._dirty:
-            rows = [(b.id, b.limit_nano, b.spent_nano, b.reserved_nano) for b in map(self._budget, sorted(self._dirty))]
-            self._do.update_budget.many(self._connection, rows)
+        changed = [
+            (purse.number, purse.limit, purse.spent, purse.reserved)
+            for _, purse in sorted(self._budgets.items())
+            if purse.dirty
+        ]
+        if changed:
+            self._do.update_budget.many(self._connection, changed)
 
     def _is_known(self, key: tuple[int, str]) -> bool:
         """Whether a slot has a row."""
@@ -455,7 +480,7 @@ class Batch:
 
     def budget(self, budget_id: int | None) -> BudgetRecord | None:
         """The budget as it will be when this transaction is committed."""
-        return None if budget_id is None else self._budget(budget_id)
+        return None if budget_id is None else self._budget(budget_id).record()
 
     def committed(self) -> None:
         """Remember what is now in the database."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from claude_pool_nb.errors import PoolError, StoreConflict, StoreError
 from claude_pool_nb.events import Event
-from claude_pool_nb.store.batch import Batch, Caches, WriteResult
+from claude_pool_nb.store.batch import Batch, Caches, Refusals, WriteResult
 from claude_pool_nb.store.opening import translate
 from claude_pool_nb.store.statements import Statements
 
@@ -144,7 +144,7 @@ class Writer:
         batches: list[Batch] = []
         with connection.begin():
             batch: Batch | None = None
-            waiting: list[tuple[Write, WriteResult]] = []
+            waiting: list[tuple[Write, Refusals]] = []
             for item in group:
                 if isinstance(item, Call):
                     if batch is not None:
@@ -169,9 +169,9 @@ class Writer:
         try:
             with connection.begin_nested():
                 batch = Batch(connection, self._statements, self._caches, one_by_one=True)
-                result = batch.add(item.pool_id, item.budget_id, item.events)
+                refusals = batch.add(item.pool_id, item.budget_id, item.events)
                 batch.finish()
-                return item, replace(result, budget=batch.budget(item.budget_id)), None
+                return item, WriteResult(*refusals, batch.budget(item.budget_id)), None
         except DBAPIError as error:
             if not _is_one_callers(error):
                 raise
@@ -203,10 +203,10 @@ def _is_one_callers(error: DBAPIError) -> bool:
     }
 
 
-def _finish(batch: Batch, waiting: list[tuple[Write, WriteResult]]) -> list[Outcome]:
+def _finish(batch: Batch, waiting: list[tuple[Write, Refusals]]) -> list[Outcome]:
     """Execute a batch; its writes' results."""
     batch.finish()
-    return [(item, replace(result, budget=batch.budget(item.budget_id)), None) for item, result in waiting]
+    return [(item, WriteResult(*refusals, batch.budget(item.budget_id)), None) for item, refusals in waiting]
 
 
 def _called(connection: Connection, item: Call) -> Outcome:
