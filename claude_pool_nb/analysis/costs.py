@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import and_, literal, select
+from sqlalchemy import and_, case, func, literal, select
 
 from claude_pool_nb.analysis import columns as col
 from claude_pool_nb.errors import ConfigError, nearest
@@ -21,7 +21,7 @@ from claude_pool_nb.store.ledger import Ledger
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 PLAY_BACKENDS = ("demo", "replay")
-"""Backends whose dollars are not real."""
+"""Backends whose dollars are not real, where no budget says so."""
 
 
 def attempt_frame(
@@ -54,9 +54,11 @@ def attempt_frame(
         0
     """
     t, a, r = schema.task.c, schema.attempt.c, schema.run.c
+    play = func.coalesce(schema.budget.c.play_money, case((r.backend.in_(PLAY_BACKENDS), 1), else_=0))
     selected: dict[str, tuple[Any, Callable[[Sequence[Any]], Any]]] = {
         "profile": (t.profile, col.category),
         "backend": (r.backend, col.category),
+        "play_money": (play, col.flag),
         "requested_model": (a.requested_model, col.category),
         "model": (a.model, col.category),
         "slot_id": (a.slot_id, col.category),
@@ -83,7 +85,9 @@ def attempt_frame(
         "warnings": (a.warnings, col.text),
     }
     query = select(a.run, a.task, a.number, *(column for column, _ in selected.values())).select_from(
-        schema.attempt.join(schema.task, and_(t.run == a.run, t.number == a.task)).join(schema.run, r.number == a.run)
+        schema.attempt.join(schema.task, and_(t.run == a.run, t.number == a.task))
+        .join(schema.run, r.number == a.run)
+        .outerjoin(schema.budget, schema.budget.c.id == a.budget_id)
     )
     if run_ids is not None:
         query = query.where(a.run.in_(queries.run_numbers(run_ids)))
@@ -93,7 +97,7 @@ def attempt_frame(
     if pool_id is not None:
         query = query.where(r.pool == pool_number(pool_id))
     if play_money is not None:
-        query = query.where(r.backend.in_(PLAY_BACKENDS) if play_money else r.backend.not_in(PLAY_BACKENDS))
+        query = query.where(play == int(play_money))
     order = (a.run, a.task, a.number)
     query = query.order_by(*order) if limit is None else query.order_by(*(c.desc() for c in order)).limit(limit)
     with ledger.reading() as connection:
@@ -150,7 +154,6 @@ def cost_frame(
         if key not in COST_KEYS:
             raise ConfigError(f"Costs cannot be broken down by {key!r}{nearest(key, COST_KEYS)}")
     frame = attempt_frame(ledger, run_ids=run_ids, pool_id=pool_id, outputs=False)
-    frame.insert(0, "play_money", frame["backend"].isin(PLAY_BACKENDS))
     frame["estimated_usd"] = frame["cost_usd"].where(frame["cost_basis"] != "exact", 0.0)
     if "day" in keys:
         frame["day"] = frame["started_at"].dt.floor("D")

@@ -197,7 +197,8 @@ class Batch:
                     if not self._claim(pool, budget_id, event):
                         refused.add((event.task_id, event.attempt))
                 case ev.AttemptEnded():
-                    self._attempt_ended(pool, event)
+                    if (event.task_id, event.attempt) not in refused or event.result.cost_nano:
+                        self._attempt_ended(pool, event)  # else it was stopped before it could be refused: never sent
                 case ev.ReservationExtended():
                     if not self._extend(pool, event):
                         refused_extensions.add((event.task_id, event.attempt))
@@ -297,7 +298,8 @@ class Batch:
             row = self._do.read_attempt.first(self._connection, key)
             if row is not None and row[2] != "running":
                 basis = max(CostBasis(row[3] or "exact"), result.cost_basis, key=_WEAKEST.__getitem__)
-                late = (*key, result.cost_nano, *_used(result), basis.value, storable(result.output))
+                known = (basis.value, storable(result.output), result.model, result.session_id)
+                late = (*key, result.cost_nano, *_used(result), *known)
                 self._do.late_attempt.many(self._connection, [late])
                 self._book(row[0], spent=result.cost_nano, released=0)
                 return

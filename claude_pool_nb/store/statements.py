@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Insert, Table, Update, bindparam, func, not_, or_, select
+from sqlalchemy import Connection, Dialect, Insert, Table, Update, bindparam, case, func, not_, or_, select
 from sqlalchemy.sql.base import Executable
 
 from claude_pool_nb.records import FINAL_STATES
@@ -175,13 +175,21 @@ class Statements:
                 cost_nano=attempt.c.cost_nano + bindparam("cost_nano"),
                 cost_basis=bindparam("cost_basis"),
                 output=func.coalesce(func.nullif(attempt.c.output, ""), bindparam("output")),
-                **{name: attempt.c[name] + bindparam(name) for name in USED},
+                model=func.coalesce(attempt.c.model, bindparam("model")),
+                session_id=func.coalesce(attempt.c.session_id, bindparam("session_id")),
+                # the whole usage of the attempt, of which an earlier estimate may have held a part
+                **{
+                    name: case((attempt.c[name] < bindparam(name), bindparam(name)), else_=attempt.c[name])
+                    for name in USED
+                },
             ),
             *ATTEMPT_KEY,
             "cost_nano",
             *USED,
             "cost_basis",
             "output",
+            "model",
+            "session_id",
         )
         self.delete_attempt = prepared(
             attempt.delete().where(

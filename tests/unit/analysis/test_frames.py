@@ -286,6 +286,7 @@ def test_costs_by_tag_and_model_keep_play_money_apart(lab: Lab) -> None:
     run = lab.run({"tags": ("a", "b")}, {"tags": ("a",)}, {})
     for number in (1, 2, 3):
         lab.complete(f"{run}.{number}")
+    lab.budget = lab.ledger.open_budget("nb", play_money=True)
     play = lab.run({"tags": ("a",)}, backend="demo")
     lab.complete(f"{play}.1", cost_basis=CostBasis.ESTIMATED)
     frame = frames.cost_frame(lab.ledger, by=["tag"])
@@ -296,6 +297,8 @@ def test_costs_by_tag_and_model_keep_play_money_apart(lab: Lab) -> None:
         [False, "b", 1, 0.0011, 0.0],
         [True, "a", 1, 0.0011, 0.0011],
     ]
+    assert frames.attempt_frame(lab.ledger, play_money=True)["run_id"].tolist() == [play]
+    assert frames.attempt_frame(lab.ledger, play_money=False)["run_id"].tolist() == [run] * 3
     total = frames.cost_frame(lab.ledger, by=[], run_ids=[run])
     assert (total["tasks"].tolist(), total["input_tokens"].tolist()) == ([3], [3])
     with pytest.raises(ConfigError, match="did you mean 'model'"):

@@ -52,6 +52,20 @@ def test_a_wall_is_inclusive_and_grants_in_order(ledger: Ledger) -> None:
     assert (done.budget.spent_nano, done.budget.reserved_nano) == (30, 70) if done.budget else False
 
 
+def test_an_attempt_that_was_refused_may_be_stopped_in_the_same_write(ledger: Ledger) -> None:
+    """A task that is cancelled before the pool knows that its attempt was refused is cancelled, and nothing booked."""
+    writes = writes_into(ledger, limit_usd=0)
+    run = writes.accept(["a"])
+    result = writes(
+        ev.TaskRunning(1.0, f"{run}.1", 1, "s1", 10),
+        ev.AttemptEnded(1.0, f"{run}.1", 1, AttemptState.CANCELLED, TurnResult()),
+        ev.TaskCancelled(1.0, f"{run}.1"),
+    )
+    assert result.refused == {(f"{run}.1", 1)}
+    assert queries.task(ledger, f"{run}.1").state == TaskState.CANCELLED
+    assert (writes.now_budget().spent_nano, writes.now_budget().reserved_nano) == (0, 0)
+
+
 def test_extensions_are_granted_while_there_is_room(ledger: Ledger) -> None:
     """A granted extension is given back with its reservation; a refused one is not written."""
     writes = writes_into(ledger, limit_usd=100e-9)

@@ -51,12 +51,14 @@ def test_the_default_is_in_the_users_data_directory(tmp_path: Path, monkeypatch:
 
 def test_in_memory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`:memory:` makes no file, and two of them share nothing."""
-    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     with Ledger.open(":memory:") as one, Ledger.open("sqlite://") as other:
         writes_into(one).accept(["a"])
         assert queries.latest_run(other) is None
         assert one.path is None
-    assert list(tmp_path.iterdir()) == []
+    assert list(here.iterdir()) == []
 
 
 def test_a_ledger_is_there_again_after_closing(path: Path) -> None:

@@ -195,7 +195,7 @@ def test_a_late_result_keeps_its_cost_not_its_verdict(writes: Writes) -> None:
     """What an old attempt says after it was replaced is booked and marked, and changes no state."""
     run = writes.accept(["a"])
     task = f"{run}.1"
-    lost = TurnResult(failure=Failure(FailureKind.CRASH, "process_killed", "x"), cost_nano=3)
+    lost = TurnResult(failure=Failure(FailureKind.CRASH, "process_killed", "x"), cost_nano=3, usage=Usage(1, 2, 0, 0))
     writes.start(task)
     writes(ev.AttemptEnded(1.0, task, 1, AttemptState.FAILED, lost), ev.TaskWaiting(1.0, task, 1.0, lost.failure))
     writes.start(task, attempt=2)
@@ -205,7 +205,7 @@ def test_a_late_result_keeps_its_cost_not_its_verdict(writes: Writes) -> None:
     assert (first.late, first.state) == (True, AttemptState.FAILED)
     assert first.result is not None
     assert (first.result.cost_nano, first.result.output) == (43, "too late")
-    assert first.result.cost_basis == CostBasis.ESTIMATED
+    assert (first.result.cost_basis, first.result.usage) == (CostBasis.ESTIMATED, Usage(1, 2, 1, 1))
     assert second.state == AttemptState.RUNNING
     assert (writes.now_budget().spent_nano, writes.now_budget().reserved_nano) == (43, 100)
 
