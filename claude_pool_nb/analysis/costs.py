@@ -101,7 +101,7 @@ def attempt_frame(
     order = (a.run, a.task, a.number)
     query = query.order_by(*order) if limit is None else query.order_by(*(c.desc() for c in order)).limit(limit)
     with ledger.reading() as connection:
-        rows = connection.execute(query).all()
+        rows = queries.plain_rows(connection, query)
     if limit is not None:
         rows = rows[::-1]
     parts = list(zip(*rows, strict=True)) if rows else [()] * (3 + len(selected))

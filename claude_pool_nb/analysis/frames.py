@@ -134,19 +134,21 @@ def event_frame(
         ...     list(event_frame(ledger).columns)[:3]
         ['event_id', 'at', 'kind']
     """
-    rows = queries.events(ledger, run_id=run_id, task_id=task_id, pool_id=pool_id, kinds=kinds, limit=limit)
+    rows = queries.event_rows(ledger, run_id=run_id, task_id=task_id, pool_id=pool_id, kinds=kinds, limit=limit)
+    parts: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * 10
+    number, at, pool, kind, state, run, task, attempt, slot_id, payload = parts
     return pd.DataFrame(
         {
-            "event_id": col.whole([row.id for row in rows]),
-            "at": col.instant([row.at for row in rows]),
-            "kind": col.category([row.kind for row in rows]),
-            "state": col.category([row.state for row in rows]),
-            "run_id": col.text([row.run_id for row in rows]),
-            "task_id": col.text([row.task_id for row in rows]),
-            "attempt": col.integer([row.attempt for row in rows]),
-            "slot_id": col.category([row.slot_id for row in rows]),
-            "pool_id": col.text([row.pool_id for row in rows]),
-            "payload": col.text([row.payload for row in rows]),
+            "event_id": col.whole(number),
+            "at": col.instant(at),
+            "kind": col.category(kind),
+            "state": col.category(state),
+            "run_id": col.text([None if n is None else f"r{n}" for n in run]),
+            "task_id": col.text([None if k is None else f"r{n}.{k}" for n, k in zip(run, task, strict=True)]),
+            "attempt": col.integer(attempt),
+            "slot_id": col.category(slot_id),
+            "pool_id": col.text([None if n is None else f"p{n}" for n in pool]),
+            "payload": col.text(payload),
         },
         copy=False,
     )

@@ -100,7 +100,7 @@ def task_frame(
         else query.order_by(t.run, t.row, t.number)
     )
     with ledger.reading() as connection:
-        rows: list[Any] = list(connection.execute(query).all())
+        rows = queries.plain_rows(connection, query)
         if keys is not None:
             rows = [row for row in rows if (row[0], row[1]) in keys][-limit if limit else 0 :]
         if latest_only:

@@ -39,9 +39,11 @@ __all__ = [
     "PoolRow",
     "attempts",
     "budgets",
+    "event_rows",
     "events",
     "history",
     "latest_run",
+    "plain_rows",
     "pool",
     "run",
     "run_numbers",
@@ -280,6 +282,35 @@ def events(
         after: only those with a higher number.
         limit: no more than the latest so many.
     """
+    rows = event_rows(ledger, run_id=run_id, task_id=task_id, pool_id=pool_id, kinds=kinds, after=after, limit=limit)
+    return [
+        EventRow(
+            id=number,
+            at=at,
+            kind=kind,
+            state=state,
+            pool_id=None if pool_ is None else f"p{pool_}",
+            run_id=None if run_ is None else f"r{run_}",
+            task_id=None if task_ is None else f"r{run_}.{task_}",
+            attempt=attempt,
+            slot_id=slot_id,
+            payload=payload,
+        )
+        for number, at, pool_, kind, state, run_, task_, attempt, slot_id, payload in rows
+    ]
+
+
+def event_rows(
+    ledger: Ledger,
+    *,
+    run_id: str | None = None,
+    task_id: str | None = None,
+    pool_id: str | None = None,
+    kinds: Sequence[str] = (),
+    after: int | None = None,
+    limit: int | None = None,
+) -> list[tuple[Any, ...]]:
+    """The same as plain rows, in the order of the table's columns: for frames of very many."""
     event = schema.event.c
     query = select(schema.event)
     if run_id is not None:
@@ -294,22 +325,9 @@ def events(
     if after is not None:
         query = query.where(event.id > after)
     with ledger.reading() as connection:
-        rows = _last(connection, query, limit, event.id)
-    return [
-        EventRow(
-            id=row.id,
-            at=row.at,
-            kind=row.kind,
-            state=row.state,
-            pool_id=None if row.pool is None else f"p{row.pool}",
-            run_id=None if row.run is None else f"r{row.run}",
-            task_id=None if row.task is None else f"r{row.run}.{row.task}",
-            attempt=row.attempt,
-            slot_id=row.slot_id,
-            payload=row.payload,
-        )
-        for row in rows
-    ]
+        if limit is None:
+            return plain_rows(connection, query.order_by(event.id))
+        return plain_rows(connection, query.order_by(event.id.desc()).limit(limit))[::-1]
 
 
 def budgets(ledger: Ledger, *, name: str | None = None) -> list[BudgetRecord]:
@@ -355,6 +373,16 @@ def pool(ledger: Ledger, pool_id: str) -> PoolRow | None:
 
 
 # -- rows to records ---------------------------------------------------------------------------------------------------
+
+
+def plain_rows(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]:
+    """All rows as the driver gives them: for large frames, where a row object each would cost as much as the rest."""
+    result = connection.execute(query)
+    cursor = result.cursor
+    assert cursor is not None
+    rows: list[tuple[Any, ...]] = list(cursor.fetchall())
+    result.close()
+    return rows
 
 
 def _last(connection: Connection, query: Select[Any], limit: int | None, order: Any) -> Sequence[Row[Any]]:
