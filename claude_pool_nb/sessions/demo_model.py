@@ -228,8 +228,9 @@ def _recall(prompt: str, history: Sequence[Exchange]) -> str | None:
         for exchange in reversed(history):
             if what == "name" and (named := _NAME.search(exchange.prompt)):
                 return f"Your name is {named.group(1)}."
-            for fact in _FACT.finditer(exchange.prompt):
-                if fact.group(1).strip().lower() == what:
+            for part in re.split(r"[.!?\n]|, | and ", exchange.prompt):
+                fact = _FACT.search(part)
+                if fact is not None and fact.group(1).strip().lower() == what:
                     return f"You said it is {fact.group(2).strip()}."
         if re.search(rf"\bwhat(?:'s| is| was) my {re.escape(what)}", prompt, re.IGNORECASE):
             return f"You have not told me your {what}."

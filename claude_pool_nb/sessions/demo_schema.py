@@ -59,8 +59,6 @@ class _Filler:
         kind = schema.get("type") or (
             "object" if "properties" in schema else "array" if "items" in schema else "string"
         )
-        if isinstance(kind, list):
-            kind = next((k for k in kind if k != "null"), "null")
         if kind == "object":
             return self._object(schema, depth)
         if kind == "array":
@@ -73,6 +71,7 @@ class _Filler:
 
     def _flattened(self, schema: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
         """A schema without references and choices."""
+        merged = dict(schema)
         for _ in range(20):
             merged = dict(schema)
             if "$ref" in merged:
@@ -88,9 +87,11 @@ class _Filler:
                 pick = {"type": "null"} if len(real) < len(choices) and depth >= _MAX_DEPTH else (real or choices)[0]
                 merged = {**pick, **merged}
             else:
-                return merged
+                break
             schema = merged
-        return schema
+        if isinstance(merged.get("type"), list):
+            merged["type"] = next((kind for kind in merged["type"] if kind != "null"), "null")
+        return merged
 
     def _referenced(self, path: str) -> Mapping[str, Any]:
         """What `#/$defs/Name` names."""
