@@ -247,7 +247,8 @@ class ClaudeSession:
         started_at = self._identity.started_at if self._identity is not None else None
         if not kill and not wire.exited.is_set():
             wire.end_input()
-            if not await _within(wire.exited, POLITE_S):
+            # In mid-turn it does not mind the end of its input: no use in waiting for that.
+            if self._reader is not None or not await _within(wire.exited, POLITE_S):
                 processes.terminate(pid)
                 await _within(wire.exited, TERM_S)
         mark = self._launch.env[processes.MARK] if self._launch is not None else None
