@@ -32,7 +32,7 @@ POLITE_S, TERM_S = 1.0, 0.5
 """How long it may take to end by itself, and after SIGTERM; with SIGKILL it is gone within two seconds."""
 COALESCE_S = 0.03
 """Streamed text is handed on at most this often."""
-MEMORY_LOOK_S = 1.0
+MEMORY_LOOK_S = 5.0
 """How old a memory reading may be."""
 LONG_WAIT_S = 60.0
 """The CLI announces no retry where the API asked to wait for longer than this."""
@@ -69,6 +69,7 @@ class ClaudeSession:
         self._closed = False
         self._model: str | None = None
         self._mode = PermissionMode.DEFAULT
+        self._default_model: str | None = None
         self._known_ids: set[str] = set()
         self._session_id: str | None = None
         self._resume_point: str | None = None
@@ -92,7 +93,7 @@ class ClaudeSession:
         return SessionInfo(
             pid=wire.pid if wire is not None and not wire.over else None,
             session_id=self._session_id,
-            model=self._model,
+            model=self._model or self._default_model,
             rss_bytes=self._memory(),
             started_at=self._identity.started_at if self._identity is not None else None,
             executable=self._identity.executable if self._identity is not None else None,
@@ -118,13 +119,18 @@ class ClaudeSession:
         return self._tasks >= max_tasks or (self._memory() or 0) > max_rss_bytes
 
     def _memory(self) -> int | None:
-        """Resident bytes of the process and its children; read at most once a second."""
+        """Resident bytes of the process and its children; read only now and then."""
         if self._identity is None or self.broken:
             return None
         now = time.monotonic()
         if now - self._rss[0] >= MEMORY_LOOK_S or self._rss[1] is None:
-            self._rss = (now, processes.memory_of(self._identity.pid))
+            self._rss = (now, processes.memory_of(self._identity.pid, descendants=self._has_tools))
         return self._rss[1]
+
+    @property
+    def _has_tools(self) -> bool:
+        """Whether the process may have children: shells and MCP servers."""
+        return self._options is not None and (self._options.tools != () or self._options.mcp_servers != "{}")
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -139,7 +145,6 @@ class ClaudeSession:
         self._launch = launching.plan(options)
         self._options, self._launch_key = options, options.launch_key
         self._model, self._mode = options.model, options.permission_mode
-        self._known_ids = {options.model} if options.model is not None else set()
         self._wake = asyncio.Event()
         try:
             await self._start(self._launch)
@@ -156,8 +161,12 @@ class ClaudeSession:
         """Spawn and initialize."""
         wire = Wire(self._message, self._lost)
         self._wire = wire
-        processes.WATCHER.ensure()
-        await wire.spawn(plan.argv, plan.env, plan.cwd)
+        processes.WATCHER.prepare()
+        try:
+            await wire.spawn(plan.argv, plan.env, plan.cwd)
+        except BaseException:
+            processes.WATCHER.cancel()
+            raise
         assert wire.pid is not None
         processes.WATCHER.watch(wire.pid)
         self._identity = processes.identify(wire.pid)
@@ -201,7 +210,7 @@ class ClaudeSession:
             SessionLost: its process is gone.
         """
         wire = self._ready()
-        message = _user_message("/clear", composed=False)
+        message = user_message("/clear", composed=False)
         reader = self._listen(message["uuid"])
         self._reset_seen = False
         wire.send(message)
@@ -280,7 +289,7 @@ class ClaudeSession:
             yield TurnResult(failure=refused, session_id=self._session_id, duration_s=time.monotonic() - begun)
             return
         self._tasks += 1
-        message = _user_message(turn.prompt, composed=True)
+        message = user_message(turn.prompt, composed=True)
         reader = self._listen(message["uuid"])
         finished = False
         try:
@@ -307,11 +316,13 @@ class ClaudeSession:
         cost: int | None = 0
         request = "set_model"
         try:
-            if options.model is not None and options.model != self._model:
-                if is_full_id(options.model) and options.model not in self._known_ids:
-                    cost = self._price(options.model, PROBE)
-                    self._known_ids.add(options.model)
-                await wire.request({"subtype": "set_model", "model": options.model}, CONTROL_S)
+            if options.model != self._model:
+                # None is the CLI's default. Asked for None, it would forget what its environment names as default.
+                model = options.model or self._default_model
+                if model is not None and is_full_id(model) and model not in self._known_ids:
+                    cost = self._price(model, PROBE)
+                    self._known_ids.add(model)
+                await wire.request({"subtype": "set_model", "model": model}, CONTROL_S)
                 self._model = options.model
             request = "set_permission_mode"
             if options.permission_mode is not self._mode:
@@ -447,6 +458,9 @@ class ClaudeSession:
     def _message(self, message: dict[str, Any]) -> None:
         """Take a message of the process; wake whoever waits, for streamed text only now and then."""
         kind = message.get("type")
+        if self._default_model is None and self._model is None and message.get("subtype") == "init":
+            self._default_model = str(message.get("model"))
+            self._known_ids.add(self._default_model)
         if kind == "conversation_reset":
             self._reset_seen = True
             return
@@ -473,8 +487,15 @@ class ClaudeSession:
         self._rouse()
 
 
-def _user_message(text: str, *, composed: bool) -> dict[str, Any]:
-    """A prompt for the CLI; a composed one is data: no command is run and no file is read for it."""
+def user_message(text: str, *, composed: bool) -> dict[str, Any]:
+    """Make a message of the user's; a composed one is data: no command is run and no file is read for it.
+
+    Example:
+        >>> user_message("/clear", composed=True)["client_composed"]
+        True
+        >>> "client_composed" in user_message("/clear", composed=False)
+        False
+    """
     message: dict[str, Any] = {
         "type": "user",
         "message": {"role": "user", "content": text},

@@ -75,6 +75,8 @@ class ClaudeBackend:
                 validate_model(name, backend="claude")
         find_cli(options.cli_path)
         find_credentials(options, env)
+        # The price list takes a moment to load; not while a first answer streams.
+        await asyncio.to_thread(self.estimate_nano, options.model, Usage(1))
         warning = await asyncio.to_thread(memory_warning, slots)
         return [warning] if warning else []
 
@@ -91,7 +93,7 @@ class ClaudeBackend:
         return pricing.cost_nano(model, usage)
 
     async def close(self) -> None:
-        """End the watcher; sessions that are still open end with it."""
+        """Let the watcher go, unless another backend of this kernel still has sessions open."""
         await asyncio.to_thread(WATCHER.close)
 
 

@@ -157,10 +157,15 @@ class Watcher:
     """
 
     def __init__(self) -> None:
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        """Watch nothing; a forked copy of the kernel begins anew, for its parent's processes are not its own."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
         self._watched: set[int] = set()
+        self._starting = 0
         self._mark = uuid4().hex
 
     @property
@@ -177,11 +182,23 @@ class Watcher:
         """Its process id."""
         return self._process.pid if self._process is not None else None
 
-    def watch(self, pid: int) -> None:
-        """End that process's tree if this kernel dies."""
+    def prepare(self) -> None:
+        """A process is about to be started: be there; `watch` or `cancel` must follow."""
         with self._lock:
+            self._starting += 1
+            self._start()
+
+    def watch(self, pid: int) -> None:
+        """It was started: end its tree if this kernel dies."""
+        with self._lock:
+            self._starting -= 1
             self._watched.add(pid)
             self._say(f"+{pid}\n")
+
+    def cancel(self) -> None:
+        """It was not started."""
+        with self._lock:
+            self._starting -= 1
 
     def forget(self, pid: int) -> None:
         """That process is gone."""
@@ -190,33 +207,28 @@ class Watcher:
             if self.running:
                 self._say(f"-{pid}\n")
 
-    def ensure(self) -> None:
-        """Start the watcher process, unless it runs."""
-        with self._lock:
-            self._start()
-
     def close(self) -> None:
-        """Let the watcher process go; what is still watched is ended by it."""
+        """Let the watcher process go, unless it still has something to watch (another pool's sessions)."""
         with self._lock:
+            if self._watched or self._starting or self._process is None:
+                return
             process, self._process = self._process, None
-            if process is not None and self._owner == os.getpid():
-                if process.stdin is not None:
-                    with suppress(OSError):
-                        process.stdin.close()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(2)
+            if process.stdin is not None:
+                with suppress(OSError):
+                    process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(2)
 
     def _start(self) -> None:
         """Start it, and tell it what was told to one that has gone."""
-        if self.running and self._owner == os.getpid():
+        if self.running:
             return
-        self._owner = os.getpid()
         # -S and no package of ours: it starts in milliseconds, and psutil is found by the path it is given.
         import psutil
 
         where = os.path.dirname(os.path.dirname(psutil.__file__))
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _WATCHER, where, str(self._owner), MARK, self._mark],
+            [sys.executable, "-I", "-S", "-c", _WATCHER, where, str(os.getpid()), MARK, self._mark],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -229,7 +241,7 @@ class Watcher:
 
     def _say(self, line: str) -> None:
         """Tell it something; a watcher that was killed is started again."""
-        if not (self.running and self._owner == os.getpid()):
+        if not self.running:
             self._start()  # which tells it of every watched pid
             return
         self._write(line)
@@ -291,8 +303,10 @@ WATCHER = Watcher()
 """This kernel's."""
 
 
-def memory_of(pid: int) -> int | None:
+def memory_of(pid: int, *, descendants: bool = True) -> int | None:
     """Resident bytes of a process and its descendants; None if it is gone.
+
+    Descendants are looked for among all processes of the machine; without them it is one reading.
 
     Example:
         >>> import os
@@ -304,7 +318,7 @@ def memory_of(pid: int) -> int | None:
     try:
         root = psutil.Process(pid)
         total = int(root.memory_info().rss)
-        for child in root.children(recursive=True):
+        for child in root.children(recursive=True) if descendants else ():
             with suppress(psutil.Error):
                 total += child.memory_info().rss
     except psutil.Error:

@@ -140,19 +140,34 @@ async def test_unknown_model_keeps_the_session(session: Session, api: ScriptedAP
 
 
 async def test_model_and_mode_are_applied_for_every_task(session: Session, api: ScriptedAPI) -> None:
-    """A task's model holds for that task alone; with a full id that was new to the process its price is an estimate."""
-    other = await ask(session, options=replace(OPTIONS, model="claude-sonnet-4-5"))
-    assert other.model == "claude-sonnet-4-5"
-    assert other.cost_basis is CostBasis.ESTIMATED
-    await session.reset()
-    again = await ask(session)
-    assert (again.model, again.cost_basis, again.warnings) == ("claude-haiku-4-5", CostBasis.EXACT, ())
-    await session.reset()
-    third = await ask(session, options=replace(OPTIONS, model="haiku", permission_mode=PermissionMode.DONT_ASK))
-    assert third.model is not None
-    assert "haiku" in third.model
-    assert third.cost_basis is CostBasis.EXACT
-    assert third.warnings == ()
+    """A task's model holds for that task alone; a trial of a full id that the CLI sends unasked is booked too."""
+    trials = 0
+    for model in ("claude-sonnet-4-5", None, "claude-haiku-4-5", "haiku", "claude-haiku-4-5", "claude-sonnet-4-5"):
+        before = len(api.requests)
+        mode = PermissionMode.DONT_ASK if model == "haiku" else PermissionMode.DEFAULT
+        result = await ask(session, options=replace(OPTIONS, model=model, permission_mode=mode))
+        sent = api.requests[before:]
+        assert result.model is not None
+        assert (model or "opus") in result.model
+        assert result.warnings == ()
+        tried = any(request.probe for request in sent)
+        trials += tried
+        assert (result.cost_basis is CostBasis.ESTIMATED) == tried
+        if tried:
+            assert result.cost_nano >= sum(request.cost_nano for request in sent)
+        await session.reset()
+    assert trials == 2, "each full id is tried once in a process"
+
+
+async def test_another_model_than_asked_for_is_told() -> None:
+    """An answer of another model than was asked for is a warning."""
+    aliased = replace(OPTIONS, model="haiku", env=(("ANTHROPIC_DEFAULT_HAIKU_MODEL", "claude-sonnet-4-5"),))
+    other = ClaudeBackend().session("s2")
+    await other.open(aliased)
+    result = await ask(other, options=aliased)
+    await other.close()
+    assert result.model == "claude-sonnet-4-5"
+    assert any("haiku" in warning for warning in result.warnings)
 
 
 async def test_never_answering_api_is_interrupted(session: Session, api: ScriptedAPI) -> None:
