@@ -9,9 +9,11 @@ on one line of a block without loose backticks. Everywhere else it is escaped, a
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 _FENCE = re.compile(r"( {0,3})(`{3,}|~{3,})([^`|]*)$")
 _MAYBE_FENCE = re.compile(r"[\s>*+\-.)0-9]*(?:`{3}|~{3})")
+_PLAIN = re.compile(r"(?! {4}|\t)\s*(?![-*+>#|=_~\s]|\d+[.)])[^|]*$")
 _RUN = re.compile(r"`+")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", "$": "&#36;"}
 _SPECIAL = re.compile(r"[&<$]")
@@ -90,7 +92,12 @@ def _flush(block: list[str], out: list[str]) -> None:
     """Escape a block of lines; its code spans are kept if all of them are plain on their own line."""
     spans = [_spans(line) for line in block]
     if all(found is not None for found in spans):
-        out.extend(_escape_outside(line, found or []) for line, found in zip(block, spans, strict=True))
+        safe = [_escape_outside(line, found or []) for line, found in zip(block, spans, strict=True)]
+        # A model that breaks a line means it: a poem stays a poem.
+        for number, (line, following) in enumerate(pairwise(block)):
+            if _PLAIN.match(line) and _PLAIN.match(following):
+                safe[number] = safe[number].rstrip() + "  "
+        out.extend(safe)
     else:
         out.extend(_escape_text(line) for line in block)
     block.clear()

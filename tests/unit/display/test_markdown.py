@@ -52,6 +52,12 @@ def test_code_is_left_as_it_is() -> None:
     assert safe_markdown(text) == text
 
 
+def test_a_poem_stays_a_poem() -> None:
+    """Lines that a model broke stay broken; lists and headings are left alone."""
+    assert safe_markdown("an old pond\na frog jumps in") == "an old pond  \na frog jumps in"
+    assert safe_markdown("# A\n- b\n- c") == "# A\n- b\n- c"
+
+
 def test_images_links_and_dollars_become_text() -> None:
     """Nothing remote is loaded, no link hides its target, no dollar starts LaTeX."""
     assert safe_markdown("![x](http://a) [y](http://b) $1 and $2") == (
