@@ -144,7 +144,8 @@ class SlotRunner:
             await self.open(self.options or options)
         elif not self._goes_on():
             try:
-                await asyncio.wait_for(session.reset(), RESET_TIMEOUT_S)
+                async with asyncio.timeout(RESET_TIMEOUT_S):  # unlike wait_for it adds no turn of the loop
+                    await session.reset()
             except (SessionError, TimeoutError) as error:
                 log.info("slot %s: %s; its session is replaced", self.slot_id, error or "the reset took too long")
                 await self._drop(kill=True)

@@ -36,7 +36,7 @@ class ScriptedSession:
         self._slot_id = slot_id
         self._options: ResolvedConfig | None = None
         self._broken = False
-        self._interrupted: asyncio.Event | None = None
+        self._woken: asyncio.Future[bool] | None = None
         self.turns = 0
 
     @property
@@ -77,7 +77,6 @@ class ScriptedSession:
         if backend.spending_nano:
             yield TurnStarted(Usage(input_tokens=1), backend.spending_nano)
         if backend.delay_s or backend.held is not None:
-            self._interrupted = asyncio.Event()
             if await self._stopped():
                 yield TextDelta("par")
                 yield TurnResult(output="par", failure=_INTERRUPTED, cost_nano=backend.cost_nano // 2, model="scripted")
@@ -95,17 +94,24 @@ class ScriptedSession:
 
     async def _stopped(self) -> bool:
         """Wait for the scripted time (or the gate); True if the turn was interrupted meanwhile."""
-        assert self._interrupted is not None
-        stop = asyncio.ensure_future(self._interrupted.wait())
-        gate = asyncio.ensure_future(
-            self._backend.held.wait() if self._backend.held is not None else asyncio.sleep(self._backend.delay_s)
-        )
+        woken = self._woken = asyncio.get_running_loop().create_future()
+        if self._backend.held is None:  # a timer and nothing else: a turn is to take what it says and no more
+            timer = asyncio.get_running_loop().call_later(self._backend.delay_s, self._wake, False)
+            try:
+                return await woken
+            finally:
+                timer.cancel()
+        gate = asyncio.ensure_future(self._backend.held.wait())
+        gate.add_done_callback(lambda _gate: self._wake(False))
         try:
-            done, _ = await asyncio.wait({stop, gate}, return_when=asyncio.FIRST_COMPLETED)
-            return stop in done
+            return await woken
         finally:
-            stop.cancel()
             gate.cancel()
+
+    def _wake(self, interrupted: bool) -> None:
+        """End the wait of the running turn."""
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(interrupted)
 
     async def reset(self) -> None:
         """Forget."""
@@ -113,14 +119,13 @@ class ScriptedSession:
 
     async def interrupt(self) -> None:
         """Stop the running turn, unless the backend is deaf."""
-        if self._interrupted is not None and not self._backend.deaf:
-            self._interrupted.set()
+        if not self._backend.deaf:
+            self._wake(True)
 
     async def close(self, *, kill: bool = False) -> None:
         """End it; a turn that still runs ends too."""
         self._broken = True
-        if self._interrupted is not None:
-            self._interrupted.set()
+        self._wake(True)
 
 
 _INTERRUPTED = Failure(FailureKind.TASK, "interrupted", "interrupted")
