@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 from claude_pool_nb.options import Effort, PermissionMode, SlotMode
 from claude_pool_nb.records import RetryPolicy
@@ -96,8 +97,7 @@ class ResolvedConfig:
             >>> ResolvedConfig().launch_key == ResolvedConfig(timeout_s=3).launch_key
             True
         """
-        fixed = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_FIXED_AT_LAUNCH}
-        return hashlib.sha256(json.dumps(fixed, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return _launch_key(self)
 
 
 _NOT_FIXED_AT_LAUNCH = frozenset(
@@ -118,3 +118,10 @@ _NOT_FIXED_AT_LAUNCH = frozenset(
         "demo_latency_s",
     }
 )
+
+
+@lru_cache(maxsize=256)
+def _launch_key(config: ResolvedConfig) -> str:
+    """The hash; kept, because it is asked for at every attempt and a pool has few configurations."""
+    fixed = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _NOT_FIXED_AT_LAUNCH}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True, default=str).encode()).hexdigest()[:16]

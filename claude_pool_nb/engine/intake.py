@@ -35,6 +35,8 @@ class _TaskNote:
     """What is kept of a task outside the core."""
 
     overrides: TaskOverrides
+    overrides_json: str
+    """What they are known by; made once, because every attempt asks for it."""
     prompt: str | None = None
     """Only where the core's is redacted."""
     config: PoolConfig | None = None
@@ -62,15 +64,22 @@ class Intake:
         self._resolved.clear()
 
     def resolve(
-        self, overrides: TaskOverrides | None = None, slot_id: str | None = None, config: PoolConfig | None = None
+        self,
+        overrides: TaskOverrides | None = None,
+        slot_id: str | None = None,
+        config: PoolConfig | None = None,
+        *,
+        overrides_json: str | None = None,
     ) -> ResolvedConfig:
-        """The options of a task with these overrides in that slot.
+        """The options of a task with these overrides (and their JSON, where it is known) in that slot.
 
         Raises:
             ConfigError: they contradict each other.
         """
         slot = self.slot_configs.get(slot_id) if slot_id is not None else None
-        key = overrides.to_json() if overrides is not None else "", slot_id if slot else None, id(config or self.config)
+        if overrides_json is None:
+            overrides_json = overrides.to_json() if overrides is not None else ""
+        key = overrides_json, slot_id if slot else None, id(config or self.config)
         known = self._resolved.get(key)
         if known is None:
             known = resolve(
@@ -82,7 +91,7 @@ class Intake:
     def options_of(self, task_id: str, slot_id: str | None = None) -> ResolvedConfig:
         """The options of a task in a slot."""
         note = self._notes[task_id]
-        return self.resolve(note.overrides, slot_id, note.config)
+        return self.resolve(note.overrides, slot_id, note.config, overrides_json=note.overrides_json)
 
     def options_of_slot(self, slot_id: str) -> ResolvedConfig:
         """The options with which a slot is opened before it has a task."""
@@ -181,7 +190,7 @@ class Intake:
 
     def _spec(self, record: TaskRecord, prompt: str, plan: _Plan) -> TaskSpec:
         options = plan.options
-        self._notes[record.id] = _TaskNote(plan.overrides, config=plan.config)
+        self._notes[record.id] = _TaskNote(plan.overrides, plan.overrides_json, config=plan.config)
         self._prompts[record.id] = prompt
         backend = self.backend.info.name
         patience = options.slot_assignment_timeout_s
