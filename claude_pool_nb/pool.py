@@ -61,7 +61,6 @@ def has_current() -> bool:
     return bool(_open)
 
 
-@atexit.register
 def _close_all() -> None:
     """A kernel that ends properly leaves no session behind."""
     for pool in tuple(_open):
@@ -137,6 +136,9 @@ class Pool(Frames):
             self._portal.stop()
             raise
         _open.append(self)
+        # Anew for each pool, because what was registered last runs first: before the ledger closes itself.
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 

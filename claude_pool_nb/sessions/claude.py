@@ -261,7 +261,7 @@ class ClaudeSession:
                 processes.terminate(pid)
                 await _within(wire.exited, TERM_S)
         mark = self._launch.env[processes.MARK] if self._launch is not None else None
-        await asyncio.to_thread(processes.end_tree, pid, started_at, mark=mark)
+        await processes.off_loop(processes.end_tree, pid, started_at, mark=mark)
         await _within(wire.exited, TERM_S)
         wire.abandon()
         processes.WATCHER.forget(pid)

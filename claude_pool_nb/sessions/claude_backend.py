@@ -14,7 +14,7 @@ from claude_pool_nb.sessions.base import BackendInfo, Session
 from claude_pool_nb.sessions.claude import ClaudeSession
 from claude_pool_nb.sessions.credentials import find_credentials
 from claude_pool_nb.sessions.launch import environment, find_cli, verify
-from claude_pool_nb.sessions.processes import WATCHER
+from claude_pool_nb.sessions.processes import WATCHER, off_loop
 
 SLOT_BYTES = 345 << 20
 """What one process was seen to grow to; a fresh one takes half of it."""
@@ -75,8 +75,6 @@ class ClaudeBackend:
                 validate_model(name, backend="claude")
         find_cli(options.cli_path)
         find_credentials(options, env)
-        # The price list takes a moment to load; not while a first answer streams.
-        await asyncio.to_thread(self.estimate_nano, options.model, Usage(1))
         warning = await asyncio.to_thread(memory_warning, slots)
         return [warning] if warning else []
 
@@ -94,7 +92,7 @@ class ClaudeBackend:
 
     async def close(self) -> None:
         """Let the watcher go, unless another backend of this kernel still has sessions open."""
-        await asyncio.to_thread(WATCHER.close)
+        await off_loop(WATCHER.close)
 
 
 def memory_warning(slots: int, available_bytes: int | None = None) -> str | None:

@@ -11,20 +11,24 @@ tree are found.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 if TYPE_CHECKING:
     import psutil
+
+T = TypeVar("T")
 
 MARK = "CLAUDE_POOL_NB_KERNEL"
 """Name of the environment variable that tells whose descendants are whose."""
@@ -40,6 +44,22 @@ class ProcessId:
     pid: int
     started_at: float
     executable: str = ""
+
+
+async def off_loop(function: Callable[..., T], *args: Any, **options: Any) -> T:
+    """Run something slow in a thread; in this one when the interpreter is ending and has no threads to give.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(off_loop(max, 1, 2))
+        2
+    """
+    call = partial(function, *args, **options)
+    try:
+        waiting = asyncio.get_running_loop().run_in_executor(None, call)
+    except RuntimeError:
+        return call()
+    return await waiting
 
 
 def identify(pid: int) -> ProcessId | None:
