@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from claude_pool_nb import events as ev
+from claude_pool_nb.errors import StoreConflict
 from claude_pool_nb.records import AttemptState, CostBasis, Failure, FailureKind, RunState, TaskState, TurnResult, Usage
 from claude_pool_nb.store import queries, recovery, shelf
 from claude_pool_nb.store.ledger import Ledger
@@ -94,6 +96,22 @@ def test_an_interrupted_run_is_taken_over_and_goes_on(ledger: Ledger) -> None:
     assert queries.latest_run(ledger, pool_id=new.pool_id) == queries.run(ledger, run)
     found = ledger.recover(gone)
     assert (found.pools, found.tasks) == ((new.pool_id,), (f"{run}.2",))
+
+
+def test_a_pool_that_was_taken_for_dead_changes_nothing_any_more(tmp_path: Path) -> None:
+    """A pool whose tasks another process has interrupted cannot end them again: its bill is booked once."""
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path) as mine, Ledger.open(path) as theirs:
+        writes = writes_into(mine)
+        run = writes.accept(["a"])
+        writes.start(f"{run}.1", reserved=100)
+        assert theirs.recover(gone).tasks == (f"{run}.1",)
+        with pytest.raises(StoreConflict):
+            writes(ev.AttemptEnded(1001.0, f"{run}.1", 1, AttemptState.COMPLETED, TurnResult(cost_nano=70)))
+        with pytest.raises(StoreConflict):
+            writes(ev.TaskCompleted(1001.0, f"{run}.1"))
+        assert queries.task(mine, f"{run}.1").state == TaskState.INTERRUPTED
+        assert (writes.now_budget().spent_nano, writes.now_budget().reserved_nano) == (100, 0)
 
 
 def test_a_pool_closed_in_order_is_not_recovered(ledger: Ledger) -> None:

@@ -164,7 +164,8 @@ def test_a_final_state_changes_by_reopening_only(writes: Writes) -> None:
 
 def test_a_wrong_write_fails_its_caller_alone(writes: Writes) -> None:
     """Writes that share a commit with a wrong one are kept, and the wrong one names its task."""
-    run = writes.accept(["a", "b", "c"])
+    run = writes.accept(["a", "b", "c", "d"])
+    writes.start(f"{run}.4", reserved=100)
     entered, gate = threading.Event(), threading.Event()
     futures: list[Future[object]] = []
 
@@ -178,14 +179,19 @@ def test_a_wrong_write_fails_its_caller_alone(writes: Writes) -> None:
     for number, attempt in ((1, 1), (2, 7), (3, 1)):  # these three wait together; attempt 7 cannot be next
         event = ev.TaskRunning(1.0, f"{run}.{number}", attempt, f"s{number}", 10)
         futures.append(writes.ledger.write(writes.pool_id, writes.budget.id, [event]))
+    extended = ev.ReservationExtended(1.0, f"{run}.4", 1, 7)
+    futures.append(writes.ledger.write(writes.pool_id, writes.budget.id, [extended]))
     gate.set()
     blocker.join()
     assert futures[0].result(10)
     assert futures[2].result(10)
+    assert futures[3].result(10)
     with pytest.raises(StoreConflict, match=rf"{run}\.2"):
         futures[1].result(10)
     states = [task.state for task in queries.tasks(writes.ledger, run)]
-    assert states == [TaskState.RUNNING, TaskState.PENDING, TaskState.RUNNING]
+    assert states == [TaskState.RUNNING, TaskState.PENDING, TaskState.RUNNING, TaskState.RUNNING]
+    assert writes.now_budget().reserved_nano == 127
+    writes.finish(f"{run}.4")
     assert writes.now_budget().reserved_nano == 20
     writes.finish(f"{run}.1")  # the reservation is found although the replay has emptied the writer's memory
     assert writes.now_budget().reserved_nano == 10
