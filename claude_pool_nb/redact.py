@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 _PATTERNS: Final[tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...]] = (
@@ -56,8 +57,18 @@ _SECRET_NAMES: Final = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD)$")
 _SECRET_PREFIXES: Final = ("ANTHROPIC_", "CLAUDE_", "AWS_")
 _SHORTEST: Final = 8
 
-_known: dict[str, str] = {}
-"""The secret values of the environment last seen, and their names."""
+_WATCHED: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+"""Keys are often set in a cell, after the import: a change of these is seen at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The secret values of an environment; replaced as a whole, because threads read it."""
+
+    values: tuple[tuple[str, str], ...]
+    """Values and their names, the longest first."""
+    watched: tuple[str | None, ...] | None
+    """What the watched variables were; None for an environment that was given."""
 
 
 def redact(text: str) -> str:
@@ -75,7 +86,9 @@ def redact(text: str) -> str:
         >>> redact("nothing to hide")
         'nothing to hide'
     """
-    for value, name in _known.items():
+    if _known.watched is not None and _known.watched != tuple(map(os.environ.get, _WATCHED)):
+        learn_environment()
+    for value, name in _known.values:
         if value in text:
             text = text.replace(value, f"[redacted: {name}]")
     if _SUSPECT.search(text) is None:
@@ -89,10 +102,10 @@ def redact(text: str) -> str:
 def learn_environment(environ: Mapping[str, str] | None = None) -> None:
     """Note the secret values of the environment, so that `redact` knows them whatever they look like.
 
-    Called once at import and again whenever a pool starts: keys are often set in a cell.
+    Called at import, and by `redact` itself when a key was set since.
 
     Args:
-        environ: The environment; the process's own by default.
+        environ: An environment to go by from now on; the process's own by default.
 
     Example:
         >>> learn_environment({"ANTHROPIC_AUTH_TOKEN": "my own gateway's word"})
@@ -100,14 +113,16 @@ def learn_environment(environ: Mapping[str, str] | None = None) -> None:
         '401 for [redacted: ANTHROPIC_AUTH_TOKEN]'
         >>> learn_environment()
     """
+    global _known  # noqa: PLW0603  one assignment, seen whole by every thread
     found = os.environ if environ is None else environ
     values = {
         value: name
         for name, value in found.items()
         if name.startswith(_SECRET_PREFIXES) and _SECRET_NAMES.search(name) and len(value) >= _SHORTEST
     }
-    _known.clear()
-    _known.update(sorted(values.items(), key=lambda item: -len(item[0])))
+    ordered = tuple(sorted(values.items(), key=lambda item: -len(item[0])))
+    _known = _Known(ordered, tuple(map(os.environ.get, _WATCHED)) if environ is None else None)
 
 
+_known = _Known((), None)
 learn_environment()

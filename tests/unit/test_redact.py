@@ -79,6 +79,14 @@ def test_values_of_the_environment_are_known_by_value() -> None:
     )
 
 
+def test_a_key_that_is_set_in_a_cell_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to say that the environment changed."""
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "a word of my own")
+    assert redact("401 for a word of my own") == "401 for [redacted: ANTHROPIC_AUTH_TOKEN]"
+    monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN")
+    assert redact("a word of my own") == "a word of my own"
+
+
 def test_a_megabyte_takes_no_time_whatever_is_in_it() -> None:
     """No pattern backtracks: a generous limit that a quadratic one would miss by far."""
     began = time.perf_counter()
