@@ -16,6 +16,8 @@ from claude_pool_nb.pricing import (
     worst_case_nano,
 )
 from claude_pool_nb.records import Usage
+from claude_pool_nb.testing.prices import price_of
+from claude_pool_nb.testing.replies import Usage as BilledUsage
 
 PROMPT = PoolConfig(profile="prompt", model="claude-haiku-4-5")
 
@@ -115,3 +117,20 @@ def test_prices_have_a_source() -> None:
     assert price is not None
     assert price.model == "claude-sonnet-5-5"
     assert price.context_tokens >= 200_000
+
+
+@given(
+    st.sampled_from(["claude-haiku-4-5", "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"]),
+    st.builds(Usage, st.integers(0, 300_000), st.integers(0, 50_000), st.integers(0, 300_000), st.integers(0, 300_000)),
+)
+def test_list_prices_are_those_the_cli_was_seen_to_bill(model: str, usage: Usage) -> None:
+    """The scripted API's own table was held against the CLI's bills; both tables agree to the nanodollar."""
+    billed = price_of(model).cost_nano(
+        BilledUsage(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+        )
+    )
+    assert cost_nano(model, usage) == billed
