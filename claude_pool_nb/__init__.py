@@ -18,9 +18,11 @@ from claude_pool_nb import errors as _errors
 
 if TYPE_CHECKING:
     from claude_pool_nb.aio import AsyncPool as AsyncPool
+    from claude_pool_nb.config import UNSET as UNSET
     from claude_pool_nb.config import PoolConfig as PoolConfig
     from claude_pool_nb.config import SlotConfig as SlotConfig
     from claude_pool_nb.config import TaskOverrides as TaskOverrides
+    from claude_pool_nb.config import only as only
     from claude_pool_nb.errors import BlockingCall as BlockingCall
     from claude_pool_nb.errors import BudgetExhausted as BudgetExhausted
     from claude_pool_nb.errors import CLINotFound as CLINotFound
@@ -68,6 +70,8 @@ _HOME_OF = {
     "Task": "handles",
     "TaskOverrides": "config",
     "TaskResult": "records",
+    "UNSET": "config",
+    "only": "config",
 }
 
 _HOME_OF |= {
