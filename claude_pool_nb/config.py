@@ -35,6 +35,7 @@ from claude_pool_nb.options import (
     to_plain,
     unique,
     validate_model,
+    without_secrets,
 )
 from claude_pool_nb.records import RetryPolicy
 from claude_pool_nb.resolved import ResolvedConfig
@@ -145,7 +146,7 @@ class _Level:
         return cls.from_mapping(json.loads(text))
 
     def to_mapping(self) -> dict[str, Any]:
-        """The options that differ from the defaults, as plain data.
+        """The options that differ from the defaults, as plain data, without what may be secret in MCP servers.
 
         Example:
             >>> TaskOverrides(effort="low", model=UNSET).to_mapping()
@@ -153,7 +154,10 @@ class _Level:
         """
         default = type(self)()
         changed = (name for name in self.option_names() if getattr(self, name) != getattr(default, name))
-        return {name: to_plain(getattr(self, name)) for name in changed}
+        mapping = {name: to_plain(getattr(self, name)) for name in changed}
+        if "mcp_servers" in mapping:
+            mapping["mcp_servers"] = without_secrets(mapping["mcp_servers"])
+        return mapping
 
     def to_json(self) -> str:
         """The options that differ from the defaults, as JSON text for the ledger.

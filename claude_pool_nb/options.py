@@ -6,6 +6,7 @@ value and what it takes; nothing is corrected silently. `UNSET` and `only(...)` 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -330,6 +331,13 @@ def _servers(name: str, value: object) -> dict[str, Any]:
             servers[str(key)] = UNSET
         elif isinstance(server, Mapping) and ({"command", "url"} & set(server)):
             servers[str(key)] = json.loads(json.dumps(server))
+            for field_name in _SECRET_FIELDS:
+                for variable, held in (server.get(field_name) or {}).items():
+                    if isinstance(held, str) and held.startswith(_NOT_STORED):
+                        raise ConfigError(
+                            f"{name}[{key!r}].{field_name}[{variable!r}] was not stored, as it may be a secret; "
+                            f"give {name} anew"
+                        )
         else:
             raise _wrong(f"{name}[{key!r}]", _keys_only(server), "a mapping with a command or a url, or UNSET")
     return servers
@@ -509,6 +517,33 @@ def refuse_unknown(owner: str, names: Iterable[str], known: Iterable[str]) -> No
 # -- values in JSON ----------------------------------------------------------------------------------------------------
 
 _UNSET_JSON = {"unset": True}
+
+
+_SECRET_FIELDS = ("env", "headers")
+_NOT_STORED = "[not stored: "
+
+
+def without_secrets(servers: object) -> object:
+    """MCP servers with the values of their environment and headers replaced by what tells them apart and no more.
+
+    Example:
+        >>> without_secrets({"x": {"url": "u", "headers": {"Authorization": "hush"}}})
+        {'x': {'url': 'u', 'headers': {'Authorization': '[not stored: 53ae]'}}}
+    """
+    if not isinstance(servers, Mapping):
+        return servers
+    cleaned: dict[str, Any] = {}
+    for name, server in servers.items():
+        cleaned[name] = server
+        if isinstance(server, Mapping):
+            secret = {f: {k: _fingerprint(v) for k, v in server[f].items()} for f in _SECRET_FIELDS if server.get(f)}
+            cleaned[name] = {**server, **secret}
+    return cleaned
+
+
+def _fingerprint(value: object) -> str:
+    """Two bytes of a hash: enough to tell a changed value, too few to find it by."""
+    return f"{_NOT_STORED}{hashlib.blake2b(str(value).encode(), digest_size=2).hexdigest()}]"
 
 
 def to_plain(value: object) -> object:

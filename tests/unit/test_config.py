@@ -348,7 +348,7 @@ values = st.fixed_dictionaries(
         "system_prompt": st.one_of(st.text(), st.just(UNSET)),
         "tools": st.sampled_from(["all", "none", UNSET]) | st.lists(st.sampled_from(["Read", "Bash(a, b)"])),
         "allowed_tools": st.sampled_from([UNSET, only(), only("A", "B"), ["A"]]),
-        "mcp_servers": st.sampled_from([UNSET, {"a": UNSET, "b": {"url": "u", "headers": {"k": "v"}}}]),
+        "mcp_servers": st.sampled_from([UNSET, {"a": UNSET, "b": {"url": "u", "args": ["k", "v"]}}]),
         "schema": st.sampled_from([{"type": "object"}, Label, UNSET]),
         "max_budget_usd": st.floats(0.001, 10) | st.just(UNSET),
         "priority": st.integers(-5, 5),
@@ -376,6 +376,20 @@ def test_a_stored_pool_config_has_no_environment() -> None:
     config = PoolConfig(model="haiku", env={"TOKEN": "hush"}, retry=2, cwd="/")
     assert "hush" not in config.to_json()
     assert PoolConfig.from_json(config.to_json()) == dataclasses.replace(config, env={})
+
+
+def test_secrets_of_mcp_servers_are_not_stored() -> None:
+    """Neither environment nor headers reach the ledger; a changed one is told apart, and a lost one asked for."""
+
+    def task(token: str) -> TaskOverrides:
+        return TaskOverrides(mcp_servers={"x": {"command": "x", "env": {"TOKEN": token}}, "y": UNSET})
+
+    stored = task("hush").to_json()
+    assert "hush" not in stored
+    assert stored == task("hush").to_json() != task("other").to_json()
+    assert json.loads(resolve(PoolConfig(), None, task("hush")).mcp_servers)["x"]["env"] == {"TOKEN": "hush"}
+    with pytest.raises(ConfigError, match="may be a secret; give mcp_servers anew"):
+        TaskOverrides.from_json(stored)
 
 
 def test_unknown_names_in_a_mapping_are_refused_too() -> None:
