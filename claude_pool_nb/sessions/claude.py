@@ -171,7 +171,9 @@ class ClaudeSession:
         processes.WATCHER.watch(wire.pid)
         self._identity = processes.identify(wire.pid)
         try:
-            await wire.request(plan.initialize, OPEN_S)
+            # The price list takes a moment to load: now, while the process gets ready, and not in a first answer.
+            warming = processes.off_loop(self._price, self._model, Usage(1))
+            await asyncio.gather(wire.request(plan.initialize, OPEN_S), warming)
         except TimeoutError:
             said = wire.stderr or "it said nothing"
             raise SessionError(f"The claude CLI did not get ready within {OPEN_S:g} s: {said}.") from None
@@ -409,8 +411,8 @@ class ClaudeSession:
             basis = CostBasis.EXACT
             if any(entry.get("costBasis") == "unknown" for entry in (raw.get("modelUsage") or {}).values()):
                 basis = CostBasis.ESTIMATED  # the CLI prices a model it does not know at a rate of its own
-            if raw.get("terminal_reason") == "aborted_streaming" and reader.started:
-                basis = CostBasis.ESTIMATED  # the output of a call that was cut off was never counted by the API
+            if reader.cut:
+                basis = CostBasis.ESTIMATED  # a stream that broke off was paid, but never counted by the API
         self._meter_nano, self._meter_usage = total_nano, total_usage
         return usage, cost, basis
 

@@ -46,6 +46,7 @@ class _Call:
     usage: Usage = Usage()
     model: str | None = None
     chars: int = 0
+    counted_by_api: bool = False
 
     @property
     def counted(self) -> Usage:
@@ -76,6 +77,7 @@ class TurnReader:
         self._last_answer = ""
         self._settled: dict[str | None, Usage] = {}
         self._calls: dict[str | None, _Call] = {}
+        self._cut = False
         self._stirred = False
         self._tools: dict[str, str] = {}
         self._denied: set[str] = set()
@@ -130,6 +132,7 @@ class TurnReader:
             return self._stir()
         if kind == "message_start":
             self._settle(call)
+            self._cut = self._cut or (call.model is not None and not call.counted_by_api)
             body = event["message"]
             self._calls[stream] = _Call(usage_of(body.get("usage") or {}), body.get("model"))
             if stream is None:
@@ -139,6 +142,8 @@ class TurnReader:
         if kind == "message_delta":
             call.usage = _larger(call.usage, usage_of(event.get("usage") or {}))
             call.chars = 0
+            # The CLI closes a call that was cut off by itself, without the API's reason for stopping.
+            call.counted_by_api = (event.get("delta") or {}).get("stop_reason") is not None
         return self._stir()
 
     def _begin(self) -> Urgency:
@@ -188,6 +193,8 @@ class TurnReader:
         subtype = message.get("subtype")
         if subtype == "api_retry":
             self.retry = message
+            # Without a status it was no refusal: a stream may have broken off of which nothing was told.
+            self._cut = self._cut or message.get("error_status") is None
             delay_s = float(message.get("retry_delay_ms") or 0) / 1000
             self._events.append(RetryNoticed(message.get("error_status"), delay_s, str(message.get("error") or "")))
             return Urgency.NOW
@@ -224,6 +231,11 @@ class TurnReader:
             known = known and price is not None
             cost += price or 0
         return total, cost if known else None
+
+    @property
+    def cut(self) -> bool:
+        """True if a call of the model broke off: what it cost was not counted by the API."""
+        return self._cut or any(c.model is not None and not c.counted_by_api for c in self._calls.values())
 
     @property
     def answer(self) -> str:
