@@ -48,7 +48,7 @@ class Call:
 
     def namespace(self) -> dict[str, Any]:
         """All variables that the line can see."""
-        return {**self.magics.shell.user_ns, **self.local_ns}
+        return {**self.magics.host.user_ns, **self.local_ns}
 
     def variable(self, name: str) -> Any:
         """A variable of the notebook.
@@ -93,7 +93,7 @@ class Call:
         """Store a value under the name that `--into` gave, and hand it on."""
         name = getattr(self.args, "into", None)
         if name:
-            self.magics.shell.user_ns[name] = value
+            self.magics.host.user_ns[name] = value
         return value
 
 

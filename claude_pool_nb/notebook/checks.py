@@ -132,7 +132,7 @@ def _credentials(_call: Call) -> Iterator[Check]:
 
 
 def _front_end(call: Call) -> Iterator[Check]:
-    shell = call.magics.shell
+    shell = call.magics.host
     yield Check("front end", f"{front_end(shell)} ({type(shell).__name__})")
     yield Check("live view", f"{decide(call.magics.live, shell)} (setting: {call.magics.live})")
     reach = how_cancel_reaches()

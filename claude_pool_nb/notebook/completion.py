@@ -109,8 +109,8 @@ class PoolMatcher:
         return ()
 
     def _variables(self, start: str) -> list[str]:
-        names = self._magics.shell.user_ns
-        hidden = self._magics.shell.user_ns_hidden
+        names = self._magics.host.user_ns
+        hidden = self._magics.host.user_ns_hidden
         return sorted(
             name for name in names if name.startswith(start) and not name.startswith("_") and name not in hidden
         )

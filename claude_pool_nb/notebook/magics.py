@@ -42,6 +42,8 @@ class PoolMagics(Magics):
         # As Magics does, but with the shell's configuration.
         Configurable.__init__(self, config=config)
         Magics.__init__(self, shell=shell, config=config)
+        self.host: Any = shell
+        """The shell, which is always there."""
         self.started_with: Mapping[str, Any] | None = None
         """What `%pool start` was last told, to know the same line again."""
         self._parsers: dict[str, VerbParser] = {}

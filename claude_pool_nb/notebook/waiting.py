@@ -45,7 +45,7 @@ def open_runs(pool: Pool) -> list[Run]:
 
 def frame_of(call: Call, run: Run) -> pd.DataFrame:
     """Wait for a run and return its frame; an interrupted one is stored before the interrupt goes on."""
-    view = LiveView(call.pool, run, call.magics.shell, mode=_mode(call))
+    view = LiveView(call.pool, run, call.magics.host, mode=_mode(call))
     view.start()
     try:
         call.pool.wait(run)
@@ -63,7 +63,7 @@ def answer_of(call: Call, task: Task) -> TaskResult:
         TaskFailed: it did not complete.
     """
     run = task.run
-    view = LiveView(call.pool, run, call.magics.shell, mode=_mode(call), task_id=task.id)
+    view = LiveView(call.pool, run, call.magics.host, mode=_mode(call), task_id=task.id)
     view.start()
     try:
         call.pool.wait(task)
@@ -110,7 +110,7 @@ def estimate_nano(pool: Pool, prompts: list[str], overrides: dict[str, Any]) -> 
     from claude_pool_nb.config import TaskOverrides, resolve
     from claude_pool_nb.pricing import estimate_task_nano
 
-    options = resolve(pool.config, None, TaskOverrides.from_mapping(overrides), backend=pool.backend)
+    options = resolve(pool.setup.config, None, TaskOverrides.from_mapping(overrides), backend=pool.backend)
     total = 0
     for prompt in prompts:
         one = estimate_task_nano(options, prompt)

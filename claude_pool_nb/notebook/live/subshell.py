@@ -62,8 +62,8 @@ def _kernel() -> Any:
 
 def own_subshell(kernel: Any) -> str | None:
     """The id of our subshell, made if it is not there yet; None where it cannot be made."""
-    thread = getattr(kernel, "shell_channel_thread", None)
-    manager = getattr(thread, "manager", None)
+    thread: Any = getattr(kernel, "shell_channel_thread", None)
+    manager: Any = getattr(thread, "manager", None)
     if manager is None or not hasattr(manager, "_create_subshell") or not hasattr(manager, "list_subshell"):
         return None
     if _Subshell.id is not None and _Subshell.id in manager.list_subshell():

@@ -139,7 +139,7 @@ class LiveView:
             return
         from IPython.display import display
 
-        display(bundle, raw=True)
+        display(bundle, raw=True)  # type: ignore[no-untyped-call]
 
     def _summary(self, frame: pd.DataFrame) -> RunSummary:
         budget = self._pool.budget

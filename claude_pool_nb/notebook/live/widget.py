@@ -68,7 +68,7 @@ class WidgetView:
             for button in (self._cancel_button, self._pause_button):
                 button.disabled = True
             self._hint.value = "<span>press ■ (interrupt) to stop</span>"
-        self._handle = display(box, display_id=True)
+        self._handle = display(box, display_id=True)  # type: ignore[no-untyped-call]
 
     def _cards_html(self) -> str:
         return render.cards(list(self._progress.slots.values()), time.time())

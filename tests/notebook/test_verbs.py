@@ -1,0 +1,370 @@
+"""Every verb, on the demo session, in a shell."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from claude_pool_nb import (
+    ConfigError,
+    NoPool,
+    Pool,
+    PoolExists,
+    RunNotFound,
+    SpendGate,
+    TaskFailed,
+    TaskNotFound,
+    TaskResult,
+)
+from claude_pool_nb.handles import Run, Task
+from claude_pool_nb.notebook import waiting
+from claude_pool_nb.notebook.verbs import VERBS
+from tests.notebook.conftest import DEMO, Runner
+
+# -- start, and the one pool of a kernel -------------------------------------------------------------------------------
+
+
+def test_the_same_line_gives_the_same_pool(run_cell: Runner) -> None:
+    """A cell that is run twice does not start two pools; another line says what differs and asks."""
+    first = run_cell(DEMO)
+    assert isinstance(first.value, Pool)
+    assert run_cell(DEMO).value is first.value
+    other = run_cell(f"{DEMO} --slots 2")
+    assert isinstance(other.error, PoolExists)
+    assert "slots" in str(other.error)
+    assert "--replace" in str(other.error)
+    assert not first.value.closed
+    third = run_cell(f"{DEMO} --slots 2 --replace")
+    assert first.value.closed
+    assert third.value.status().slots == {"idle": 2} or sum(third.value.status().slots.values()) == 2
+
+
+def test_a_pool_made_in_python_is_the_kernels(run_cell: Runner) -> None:
+    """The first Pool() becomes the current pool, and %pool uses it."""
+    run_cell("from claude_pool_nb import Pool\npool = Pool(backend='demo', store=':memory:', demo_latency_s=0)")
+    assert run_cell("%pool status is_not_an_option").error is not None
+    assert run_cell("s = %pool status\ns is pool").value is True
+    assert isinstance(run_cell(DEMO).error, PoolExists)
+
+
+def test_no_pool_says_how_to_start_one(run_cell: Runner) -> None:
+    """Without a pool a verb is one clear error, and nothing is started."""
+    failed = run_cell("%pool run hello").error
+    assert isinstance(failed, NoPool)
+    assert "%pool start" in str(failed)
+
+
+def test_defaults_come_from_config_and_the_line_wins(run_cell: Runner) -> None:
+    """`%config PoolMagics` sets what a line does not say."""
+    run_cell("%config PoolMagics.slots = 3")
+    run_cell("%config PoolMagics.backend = 'demo'")
+    pool = run_cell("%pool start --store :memory: --demo-latency-s 0").value
+    assert sum(pool.status().slots.values()) == 3
+    pool = run_cell("%pool start --store :memory: --demo-latency-s 0 --slots 1 --replace").value
+    assert sum(pool.status().slots.values()) == 1
+
+
+def test_settings_of_the_environment_reach_the_pool(run_cell: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CLAUDE_POOL_NB_* sets the defaults of %pool start."""
+    monkeypatch.setenv("CLAUDE_POOL_NB_SLOTS", "2")
+    monkeypatch.setenv("CLAUDE_POOL_NB_BACKEND", "demo")
+    monkeypatch.setenv("CLAUDE_POOL_NB_SYSTEM_PROMPT", "be brief")
+    pool = run_cell("%pool start --store :memory:").value
+    assert sum(pool.status().slots.values()) == 2
+    assert pool.setup.config.system_prompt == "be brief"
+
+
+def test_an_unknown_setting_changes_nothing(
+    run_cell: Runner, shell: InteractiveShell, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A setting with a typo is an error that names the right one."""
+    magics = shell._claude_pool_nb[0]
+    with pytest.raises(UsageError, match="did you mean slots"):
+        magics.update_config(type(magics.config)({"PoolMagics": {"slotz": 9}}))
+    run_cell("%config PoolMagics.slotz = 9")
+    assert "did you mean slots" in caplog.text
+    assert not hasattr(magics, "slotz")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--model haikku", "haiku"),
+        ("--budget -1", "at least 0"),
+        ("--permission-mode bypassPermissions", "allow_bypass"),
+        ("--slots 1000", "64"),
+    ],
+)
+def test_a_start_that_cannot_work_starts_nothing(run_cell: Runner, line: str, says: str) -> None:
+    """What is wrong is said, and there is still no pool."""
+    failed = run_cell(f"{DEMO} {line}")
+    assert failed.error is not None
+    assert says in str(failed.error)
+    assert isinstance(run_cell("%pool status").error, NoPool)
+
+
+# -- prompts -----------------------------------------------------------------------------------------------------------
+
+
+def test_run_returns_the_answer_and_shows_one_line(demo: Runner) -> None:
+    """One prompt gives a TaskResult; the line above it tells the run, also as HTML."""
+    done = demo("%pool run --tag a How many words has this?")
+    assert isinstance(done.value, TaskResult)
+    assert done.value.tags == ("a",)
+    assert [sorted(bundle) for bundle in done.shown] == [["text/html", "text/plain"]]
+    assert done.text.startswith("r1: 1 completed of 1 task")
+
+
+def test_the_body_of_a_cell_is_the_prompt(demo: Runner) -> None:
+    """What stands below %%pool run reaches the model as it is, options and comments included."""
+    demo("%%pool run --into answer\n--model is no option here\n\n# nor is this a comment  {x}\n")
+    prompt = demo("%pool tasks").value["prompt"].iloc[0]
+    assert prompt == "--model is no option here\n\n# nor is this a comment  {x}"
+    assert isinstance(demo("answer").value, TaskResult)
+
+
+def test_a_failed_prompt_raises_and_keeps_what_there_is(demo: Runner) -> None:
+    """A failure is an exception, so that Run All stops; --into has the result."""
+    failed = demo("%pool run --into answer --retry-attempts 1 [demo:fail] please")
+    assert isinstance(failed.error, TaskFailed)
+    kept = demo("answer").value
+    assert kept is not None
+    assert kept.state == "failed"
+    assert demo("%pool result r1").value.state == "failed"
+
+
+def test_fan_out_is_a_row_per_prompt(demo: Runner) -> None:
+    """An error is a row; both the assignment and --into get the frame, which carries its run."""
+    done = demo("df = %pool fan_out ['a', 'b', '[demo:fail] c'] --tag x --retry-attempts 1 --into again")
+    assert done.error is None
+    frame = demo("df").value
+    assert list(frame["state"]) == ["completed", "completed", "failed"]
+    assert list(frame["prompt"]) == ["a", "b", "[demo:fail] c"]
+    assert frame.attrs["run_id"] == "r1"
+    assert demo("df is again").value is True
+    assert "2 completed, 1 failed of 3 tasks" in done.text
+    assert "error:" in done.text
+
+
+def test_fan_out_takes_a_cell_a_series_and_a_frame(demo: Runner) -> None:
+    """Prompts come from a cell, a Series or a DataFrame, whose columns come back first."""
+    demo("import pandas as pd\nframe = pd.DataFrame({'id': [7, 8], 'prompt': ['a', 'b']}, index=['x', 'y'])")
+    cell = demo("%%pool fan_out\none\nline\n---\n --- \n---\nthree").value
+    assert list(cell["prompt"]) == ["one\nline", " --- ", "three"]
+    assert list(demo("%pool fan_out frame.prompt").value["prompt"]) == ["a", "b"]
+    framed = demo("%pool fan_out frame").value
+    assert list(framed["id"]) == [7, 8]
+    assert list(framed.index) == ["x", "y"]
+    assert demo("%pool fan_out (p for p in 'ab')").value.shape[0] == 2
+
+
+def test_fan_out_sees_the_variables_of_a_function(demo: Runner) -> None:
+    """Inside a function, also in a comprehension, the line sees its variables."""
+    demo("from IPython import get_ipython\ndef f(xs, tail):\n    df = %pool fan_out [x + tail for x in xs]\n    return df")
+    assert list(demo("f(['a'], '!')").value["prompt"]) == ["a!"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind", "says"),
+    [
+        ("%pool fan_out promts", ConfigError, "did you mean prompts"),
+        ("%pool fan_out 'one text'", ConfigError, "one text"),
+        ("%pool fan_out {'a': 1}", ConfigError, "list or Series"),
+        ("%pool fan_out [", UsageError, "no Python expression"),
+        ("%pool fan_out", UsageError, "EXPR is missing"),
+        ("%pool run", UsageError, "prompt is missing"),
+        ("%%pool fan_out\na\n---\n\n", UsageError, "prompt 2 is empty"),
+        ("%pool run --model haikku hi", ConfigError, "haiku"),
+        ("%pool run --schema {bad hi", ConfigError, "neither JSON"),
+        ("%pool run --schema nothing hi", ConfigError, "no variable 'nothing'"),
+        ("%pool run --vars hello {{ promts }}", ConfigError, "did you mean prompts"),
+        ("%pool run --into 1x hi", UsageError, "no name"),
+        ("%pool result r99.1", TaskNotFound, "r99.1"),
+        ("%pool resume r99", RunNotFound, "r99"),
+        ("%pool retry", RunNotFound, "no run yet"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_spends_nothing(
+    demo: Runner, cell: str, kind: type[Exception], says: str
+) -> None:
+    """Wrong input is refused with what is right, before any task is made."""
+    demo("prompts = ['a']")
+    failed = demo(cell)
+    assert isinstance(failed.error, kind), failed.error
+    assert says in str(failed.error)
+    assert len(str(failed.error).splitlines()) == 1
+    assert demo("%pool status").value.status().tasks in ({}, {"completed": 0})
+
+
+def test_vars_fills_in_plain_data_only_when_asked(demo: Runner) -> None:
+    """Without --vars braces stay; with it, values go in and are not scanned again."""
+    demo("name = '{{ 7 * 7 }}'")
+    demo("%pool run {{ name }}")
+    demo("%pool run --vars hello {{ name }}")
+    assert list(demo("%pool tasks").value["prompt"]) == ["{{ name }}", "hello {{ 7 * 7 }}"]
+
+
+def test_a_schema_may_be_json_or_a_variable(demo: Runner) -> None:
+    """The answer follows the schema, however it was given."""
+    schema = '{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}'
+    demo(f"shape = {schema}")
+    for given in ("shape", f"'{schema}'"):
+        answer = demo(f"%pool run --schema {given} There are 3 apples").value
+        assert isinstance(answer.structured["n"], int)
+
+
+def test_submit_wait_and_result(demo: Runner) -> None:
+    """A submitted prompt is a task at once, and its answer later."""
+    task = demo("%pool submit --priority 3 hello").value
+    assert isinstance(task, Task)
+    answer = demo(f"%pool wait {task.id}").value
+    assert answer.task_id == task.id
+    assert demo(f"%pool result {task.id}").value.output == answer.output
+    assert isinstance(demo("%pool wait").value, pd.DataFrame)
+
+
+def test_no_wait_returns_the_run(demo: Runner) -> None:
+    """--no-wait gives the handle; wait gives its frame."""
+    run = demo("%pool fan_out ['a', 'b'] --no-wait").value
+    assert isinstance(run, Run)
+    assert list(demo(f"%pool wait {run.id}").value["state"]) == ["completed", "completed"]
+
+
+def test_cancel_while_paused_then_retry_and_resume(demo: Runner) -> None:
+    """Cancelled tasks stay cancelled until they are asked for again, each in its row."""
+    demo("%pool pause for a test")
+    demo("run = %pool fan_out ['a', 'b'] --no-wait")
+    cancelled = demo("%pool cancel r1").value
+    assert list(cancelled["state"]) == ["cancelled", "cancelled"]
+    demo("%pool unpause")
+    again = demo("%pool retry r1 --state cancelled").value
+    assert list(again["state"]) == ["completed", "completed"]
+    assert list(again["task_id"]) == ["r1.1", "r1.2"]
+    assert list(demo("%pool resume r1").value["state"]) == ["completed", "completed"]
+
+
+# -- looking and steering ----------------------------------------------------------------------------------------------
+
+
+def test_scale_budget_cost_and_the_rest_are_frames(demo: Runner) -> None:
+    """Every look is a DataFrame with what it promises."""
+    demo("%pool fan_out ['a', 'b'] --tag x")
+    assert len(demo("%pool scale 2").value) == 2
+    assert len(demo("%pool slots").value) == 2
+    assert demo("%pool budget 3").value["limit_usd"].iloc[0] == 3.0
+    fresh = demo("%pool budget 5 --fresh").value
+    assert (fresh["limit_usd"].iloc[0], fresh["spent_usd"].iloc[0]) == (5.0, 0.0)
+    assert demo("%pool budget none").value["limit_usd"].isna().iloc[0]
+    assert len(demo("%pool tasks --tag x --state completed").value) == 2
+    assert len(demo("%pool tasks --tag y").value) == 0
+    assert len(demo("%pool runs").value) == 1
+    assert len(demo("%pool history --q b").value) >= 1
+    by_tag = demo("%pool cost --by tag").value
+    assert by_tag["tag"].tolist() == ["x"]
+    assert by_tag["cost_usd"].sum() > 0
+
+
+def test_show_tells_all_of_a_task(demo: Runner) -> None:
+    """The exact prompt, the options in force, each attempt and each event."""
+    demo("%pool run --system-prompt 'be brief' hello there")
+    shown = demo("%pool show r1").value
+    found = {(row.what, row.name_): row.value for row in shown.rename(columns={"name": "name_"}).itertuples()}
+    assert found["task", "prompt"] == "hello there"
+    assert found["option", "system_prompt"] == "be brief"
+    assert found["attempt 1", "state"] == "completed"
+    assert any(what.startswith("event") for what, _ in found)
+
+
+def test_context_is_told_and_forgotten(demo: Runner) -> None:
+    """Keys are set from a line or a cell, read, listed and deleted; a wrong key names the right one."""
+    demo("%pool context lang German,  please ")
+    demo("%%pool context style\nshort\nand dry")
+    assert demo("%pool context").value["key"].tolist() == ["lang", "style"]
+    assert demo("%pool context style").value == "short\nand dry"
+    assert "lang" in str(demo("%pool context langg").error)
+    assert demo("%pool context --delete lang").value["key"].tolist() == ["style"]
+
+
+def test_prune_deletes_what_is_old(demo: Runner) -> None:
+    """Runs before a date go, those after it stay."""
+    demo("%pool run hello")
+    assert len(demo("%pool prune --before 2000-01-01").value) == 1
+    assert len(demo("%pool prune --before 2999-01-01").value) == 0
+
+
+def test_drain_and_stop_end_the_pool(demo: Runner, run_cell: Runner) -> None:
+    """After either there is no pool, and the same start line makes a new one."""
+    first = demo("%pool status").value
+    assert demo("%pool drain --timeout-s 5").value.closed
+    assert first.closed
+    second = run_cell(DEMO).value
+    assert second is not first
+    assert run_cell("%pool stop").value.closed
+    assert isinstance(run_cell("%pool stop").error, NoPool)
+
+
+def test_doctor_names_credentials_and_never_tells_them(run_cell: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor works without a pool, tells what is missing, and shows no secret."""
+    secret = "sk-ant-" + "x" * 40
+    monkeypatch.setenv("ANTHROPIC_API_KEY", secret)
+    found = run_cell("%pool doctor").value.set_index("what")
+    assert secret not in found.to_string()
+    assert found.loc["credentials", "value"] == "ANTHROPIC_API_KEY"
+    assert found.loc["claude CLI", "ok"]
+    assert found.loc["leftovers", "value"] == "none"
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    found = run_cell("%pool doctor").value.set_index("what")
+    assert "--backend demo" in found.loc["credentials", "advice"]
+    assert not found["value"].str.contains("Error").any()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_each_verb(run_cell: Runner, verb: str) -> None:
+    """Help needs no pool."""
+    assert run_cell(f"%pool help {verb}").value.startswith(f"usage: %pool {verb}")
+
+
+# -- the spend gate ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real_money(demo: Runner, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """A demo pool that is taken for one with real money, at a dollar a task."""
+    monkeypatch.setattr(Pool, "backend", "claude")
+    monkeypatch.setattr(waiting, "estimate_nano", _a_dollar_each)
+    return demo
+
+
+def _a_dollar_each(_pool: Pool, prompts: list[str], _overrides: object) -> int:
+    return len(prompts) * 1_000_000_000
+
+
+def test_many_tasks_ask_for_a_yes(real_money: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than 100 tasks are not sent unasked, however cheap."""
+    monkeypatch.setattr(waiting, "estimate_nano", lambda *_: 1)
+    asked = real_money("%pool fan_out ['x'] * 101")
+    assert isinstance(asked.error, SpendGate)
+    assert "--yes" in str(asked.error)
+    assert real_money("%pool tasks").value.empty
+    assert len(real_money("%pool fan_out ['x'] * 101 --yes").value) == 101
+    assert len(real_money("%pool fan_out ['x'] * 100").value) == 100
+
+
+def test_a_large_estimate_asks_for_a_yes(real_money: Runner) -> None:
+    """An estimate above a tenth of what is left, and above a dollar, is not spent unasked."""
+    real_money("%pool budget 100")
+    assert real_money("%pool fan_out ['x'] * 9").error is None
+    assert isinstance(real_money("%pool fan_out ['x'] * 11").error, SpendGate)
+    real_money("%pool budget 2")
+    assert real_money("%pool run x").error is None
+    assert isinstance(real_money("%pool fan_out ['x'] * 2").error, SpendGate)
+    real_money("%pool budget none")
+    assert isinstance(real_money("%pool submit --vars x\n").error, SpendGate) is False
+    assert isinstance(real_money("%pool fan_out ['x'] * 2").error, SpendGate)
+
+
+def test_play_money_never_asks(demo: Runner) -> None:
+    """The demo has no gate."""
+    assert len(demo("%pool fan_out ['x'] * 150").value) == 150
