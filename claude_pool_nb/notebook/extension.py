@@ -12,6 +12,7 @@ from claude_pool_nb.notebook import displays
 from claude_pool_nb.notebook.call import current_pool
 from claude_pool_nb.notebook.completion import PoolMatcher
 from claude_pool_nb.notebook.magics import PoolMagics
+from claude_pool_nb.notebook.questions import run_questions
 
 
 def load(shell: Any) -> None:
@@ -25,6 +26,7 @@ def load(shell: Any) -> None:
     completer = getattr(shell, "Completer", None)
     if completer is not None:
         completer.custom_matchers.append(matcher.match)
+    shell.input_transformers_cleanup.append(run_questions)
     displays.register(shell)
     shell._claude_pool_nb = (magics, matcher)
 
@@ -47,4 +49,6 @@ def unload(shell: Any) -> None:
     completer = getattr(shell, "Completer", None)
     if completer is not None and matcher.match in completer.custom_matchers:
         completer.custom_matchers.remove(matcher.match)
+    if run_questions in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.remove(run_questions)
     displays.unregister(shell)

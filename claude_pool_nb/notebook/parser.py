@@ -199,8 +199,10 @@ class VerbParser(argparse.ArgumentParser):
     def help_text(self) -> str:
         """What `%pool help VERB` shows."""
         beside = [self.text_name] if self.text_help else []
-        for action in self._get_positional_actions():
-            beside.append(f"[{action.metavar}]" if action.nargs == "?" else str(action.metavar))
+        beside += [
+            f"[{action.metavar}]" if action.nargs == "?" else str(action.metavar)
+            for action in self._get_positional_actions()
+        ]
         # argparse's own usage lists every option twice.
         self.usage = " ".join([f"%(prog)s [options] {' '.join(beside)}".rstrip()])
         text = self.format_help().rstrip()

@@ -15,6 +15,7 @@ class Clock:
     now = 100.0
 
     def __call__(self) -> float:
+        """The time it was set to."""
         return self.now
 
 

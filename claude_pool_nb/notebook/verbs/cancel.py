@@ -24,6 +24,10 @@ def run(call: Call) -> pd.DataFrame:
     wanted, pool = call.args.id, call.pool
     pool.cancel(wanted)
     if wanted == "all":
+        pool.wait()
+    else:
+        pool.wait(pool.get_task(wanted) if is_task(wanted) else pool.get_run(wanted))
+    if wanted == "all":
         return pool.tasks()
     tasks = pool.tasks(run=wanted.split(".")[0])
     return tasks[tasks["task_id"] == wanted] if is_task(wanted) else tasks

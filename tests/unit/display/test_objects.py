@@ -89,9 +89,18 @@ def test_the_line_of_a_run_says_the_same_as_text_and_html() -> None:
 def test_the_card_tells_the_wall_and_the_pause() -> None:
     """Money, its wall, what is held back, and why nothing is started are on the card."""
     budget = BudgetRecord(1, "nb", limit_nano=5_000_000_000, spent_nano=310_000_000, reserved_nano=80_000_000)
-    status = PoolStatus("p1", "claude", slots={"idle": 2, "busy": 6}, tasks={"pending": 41}, budget=budget, paused="bad key")
+    status = PoolStatus(
+        "p1", "claude", slots={"idle": 2, "busy": 6}, tasks={"pending": 41}, budget=budget, paused="bad key"
+    )
     text = pool_text(PoolCard(status, warnings=("little memory",)))
-    for part in ("8 slots", "paused", "$0.3100 spent, $0.0800 reserved of $5.00", "bad key", "little memory", "41 pending"):
+    for part in (
+        "8 slots",
+        "paused",
+        "$0.3100 spent, $0.0800 reserved of $5.00",
+        "bad key",
+        "little memory",
+        "41 pending",
+    ):
         assert part in text
         assert part in _visible(pool_html(PoolCard(status, warnings=("little memory",))))
 
