@@ -1,0 +1,1 @@
+"""What the pool costs, measured: `python -m benchmarks` takes every figure and prints the tables."""

@@ -1,0 +1,158 @@
+"""Isolated tasks on the real CLI, three ways in turns: the pool, a bare hand loop, and one process per task.
+
+- *pool*: `Pool(...).fan_out(prompts)`, ledger on disk; the time is that of the whole call.
+- *hand loop*: one `ClaudeSDKClient` per slot, `/clear` before each prompt, no pool, no ledger, nothing checked.
+- *per task*: `claude_agent_sdk.query()`, which starts a process for every prompt.
+
+All three have the same model, system prompt, no tools, no settings files, strict MCP, no transcripts, and the same
+environment. Warm sides are connected and have done a few tasks each before the clock starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.api_process import ApiProcess
+from benchmarks.harness import Table, child, hand_over, median, run_part
+from claude_pool_nb.testing import isolated_environment
+
+MODEL = "claude-haiku-4-5"
+SYSTEM_PROMPT = "Answer in one word."
+SLOTS = (1, 2, 4, 8)
+LATENCIES_MS = (0, 200)
+SHARE_MARK, SHARE_AT = 0.90, (1, 4, 8)
+TIMES_MARK, TIMES_AT = 8.0, (1, 4)
+SETTINGS = {
+    "CLAUDE_CODE_MAX_RETRIES": "2",
+    "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",
+    "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
+}
+"""What the pool sets for its own sessions, for the other two as well."""
+
+Work = Callable[[int], Awaitable[None]]
+
+
+def amounts(slots: int, latency_ms: int) -> tuple[int, int, int]:
+    """Tasks of one round: warm, per task; and for warming up."""
+    if latency_ms:
+        return 40 * slots, 8 * slots, 4 * slots
+    return {1: 120, 2: 200, 4: 320, 8: 320}[slots], {1: 8, 2: 12, 4: 16, 8: 16}[slots], 6 * slots
+
+
+async def work_off(workers: Sequence[Work], tasks: int) -> float:
+    """Let every worker take the next number until there is none; tasks per second."""
+    left: Iterator[int] = iter(range(tasks))
+
+    async def loop(work: Work) -> None:
+        for number in left:
+            await work(number)
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(loop(work) for work in workers))
+    return tasks / (time.perf_counter() - begun)
+
+
+async def compare(slots: int, latency_ms: int, rounds: int, folder: str) -> dict[str, list[float]]:
+    from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage, query
+
+    from claude_pool_nb.pool import Pool
+
+    options = ClaudeAgentOptions(
+        model=MODEL,
+        system_prompt=SYSTEM_PROMPT,
+        tools=[],
+        setting_sources=[],
+        strict_mcp_config=True,
+        extra_args={"no-session-persistence": None},
+        env=SETTINGS,
+    )
+
+    def by_hand(client: ClaudeSDKClient) -> Work:
+        async def work(number: int) -> None:
+            for prompt in ("/clear", f"Say word {number}"):
+                await client.query(prompt)
+                async for message in client.receive_response():
+                    if isinstance(message, ResultMessage) and message.is_error:
+                        raise RuntimeError(message)
+
+        return work
+
+    async def per_task(number: int) -> None:
+        async for message in query(prompt=f"Say word {number}", options=options):
+            if isinstance(message, ResultMessage) and message.is_error:
+                raise RuntimeError(message)
+
+    warm, cold, first = amounts(slots, latency_ms)
+    pool = Pool(
+        slots=slots, model=MODEL, system_prompt=SYSTEM_PROMPT, store=os.path.join(folder, f"{slots}-{latency_ms}.sqlite")
+    )
+
+    def in_pool(tasks: int) -> float:
+        begun = time.perf_counter()
+        run = pool.fan_out([f"Say word {n}" for n in range(tasks)])
+        took = time.perf_counter() - begun
+        if run.counts() != {"completed": tasks}:
+            raise RuntimeError(f"not all completed: {run!r}")
+        return tasks / took
+
+    clients = [ClaudeSDKClient(options) for _ in range(slots)]
+    await asyncio.gather(*(client.connect() for client in clients))
+    hand = [by_hand(client) for client in clients]
+    figures: dict[str, list[float]] = {"pool": [], "hand": [], "per_task": []}
+    try:
+        await asyncio.to_thread(in_pool, first)
+        await work_off(hand, first)
+        for _ in range(rounds):
+            figures["pool"].append(await asyncio.to_thread(in_pool, warm))
+            figures["hand"].append(await work_off(hand, warm))
+            figures["per_task"].append(await work_off([per_task] * slots, cold))
+    finally:
+        await asyncio.to_thread(pool.close)
+        await asyncio.gather(*(client.disconnect() for client in clients))
+    return figures
+
+
+def child_main(arguments: list[str]) -> None:
+    slots, latency_ms, rounds = map(int, arguments)
+    with tempfile.TemporaryDirectory() as folder, ApiProcess() as api:
+        api.set_latency(latency_ms / 1000)
+        home, work = Path(folder, "home"), Path(folder, "work")
+        home.mkdir()
+        work.mkdir()
+        environment = isolated_environment(home, api.url)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(work)
+        figures = asyncio.run(compare(slots, latency_ms, rounds, folder))
+    hand_over(**figures)
+
+
+def measure(rounds: int, latencies: Sequence[int] = LATENCIES_MS) -> list[Table]:
+    tables = []
+    for latency_ms in latencies:
+        table = Table(
+            f"Isolated tasks on the real CLI, prompt profile, API answers after {latency_ms} ms",
+            "python -m benchmarks.cli_rates",
+            ("slots", "pool, tasks/s", "hand loop", "per task", "pool / hand loop", "pool / per task", "marks"),
+        )
+        for slots in SLOTS:
+            figures = child("benchmarks.cli_rates", slots, latency_ms, rounds)
+            pool, hand, per_task = (median(figures[side]) for side in ("pool", "hand", "per_task"))
+            marks = []
+            if latency_ms == 0 and slots in SHARE_AT:
+                marks.append(table.mark(f"≥ {SHARE_MARK:.0%}", reached=pool / hand >= SHARE_MARK))
+            if latency_ms == 0 and slots in TIMES_AT:
+                marks.append(table.mark(f"≥ {TIMES_MARK:.0f}x", reached=pool / per_task >= TIMES_MARK))
+            rates = f"{pool:.1f}", f"{hand:.1f}", f"{per_task:.2f}"
+            table.row(slots, *rates, f"{pool / hand:.0%}", f"{pool / per_task:.1f}x", ", ".join(marks))
+        tables.append(table)
+    return tables
+
+
+if __name__ == "__main__":
+    run_part(measure, child_main)
