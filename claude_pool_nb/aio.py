@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures as cf
-import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from claude_pool_nb import events, pricing
+from claude_pool_nb import pricing
 from claude_pool_nb.analysis.inputs import Table
-from claude_pool_nb.analysis.reader import Frames
 from claude_pool_nb.config import PoolConfig, SlotConfig, TaskOverrides
 from claude_pool_nb.core import inputs
 from claude_pool_nb.engine.portal import wait_elsewhere
@@ -27,11 +24,9 @@ from claude_pool_nb.errors import (
     ConfigError,
     PoolClosed,
     RunNotFound,
-    SlotNotFound,
     TaskCancelled,
     TaskFailed,
     TaskInterrupted,
-    TaskNotFound,
 )
 from claude_pool_nb.handles import Run, Task
 from claude_pool_nb.records import (
@@ -40,24 +35,24 @@ from claude_pool_nb.records import (
     RunRecord,
     SlotRecord,
     StopReason,
-    TaskRecord,
     TaskResult,
     TaskState,
     nano,
 )
 from claude_pool_nb.store import queries, shelf
+from claude_pool_nb.views import Views
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from claude_pool_nb.config import ResolvedConfig
     from claude_pool_nb.engine.engine import Engine
     from claude_pool_nb.pool import Pool
     from claude_pool_nb.sessions.base import Backend
-    from claude_pool_nb.store.ledger import Ledger
 
 
-class AsyncPool(Frames):
+KEPT_TABLES = 64
+"""Inputs of so many runs are kept as they were given; those of older runs are read from the ledger."""
+
+
+class AsyncPool(Views):
     """A pool of Claude sessions for code that awaits.
 
     Takes the arguments of `Pool`; see there.
@@ -87,24 +82,24 @@ class AsyncPool(Frames):
         fresh_budget: bool = False,
         **options: Any,
     ) -> None:
-        self._setup = Setup.build(
-            slots=slots,
-            profile=profile,
-            model=model,
-            budget_usd=budget_usd,
-            backend=backend,
-            store=store,
-            config=config,
-            slot_configs=slot_configs,
-            budget_name=budget_name,
-            fresh_budget=fresh_budget,
-            options=options,
+        super().__init__(
+            Setup.build(
+                slots=slots,
+                profile=profile,
+                model=model,
+                budget_usd=budget_usd,
+                backend=backend,
+                store=store,
+                config=config,
+                slot_configs=slot_configs,
+                budget_name=budget_name,
+                fresh_budget=fresh_budget,
+                options=options,
+            )
         )
         self._engine: Engine | None = None
         self._prices: asyncio.Future[None]
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._last_run: str | None = None
-        self._tables: dict[str, Table] = {}
         self._face: Pool | None = None
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -157,14 +152,7 @@ class AsyncPool(Frames):
 
         What has not started is interrupted and can be resumed. Always returns.
         """
-        engine = self.engine
-        if not engine.closed:
-            done = asyncio.wrap_future(engine.when_closed())
-            engine.handle(inputs.Drain(time.time()))
-            if not (await asyncio.wait({done}, timeout=timeout_s))[0]:
-                engine.handle(inputs.DrainTimedOut(time.time()))
-                await asyncio.wait({done}, timeout=10.0)
-            await engine.release()
+        await self.engine.drain(timeout_s)
         return self.status()
 
     async def close(self) -> None:
@@ -221,7 +209,7 @@ class AsyncPool(Frames):
         checked = TaskOverrides.from_mapping(overrides)
         prompts = engine.intake.check_prompts(table.prompts)
         await self._prices
-        engine.intake.resolve(checked)
+        engine.intake.check_options(checked)
         number = await asyncio.wrap_future(engine.ledger.allocate_run())
         run_id = f"r{number}"
         specs = engine.intake.specs(run_id, prompts, checked, inputs=table.inputs_json())
@@ -239,6 +227,8 @@ class AsyncPool(Frames):
         )
         if table.frame is not None:
             self._tables[run_id] = table
+            while len(self._tables) > KEPT_TABLES:
+                del self._tables[next(iter(self._tables))]
         self._last_run = run_id
         engine.handle(inputs.Submit(time.time(), run, specs))
         await engine.committed()
@@ -250,42 +240,60 @@ class AsyncPool(Frames):
         Raises:
             TaskFailed: it did not complete; `.result` holds what there is of it.
         """
-        await self._until(lambda: self.engine.when_task_final(task_id), self._stopper(lambda: (task_id,)))
+        await self.finished_all((task_id,))
         return completed(self.task_result(task_id))
 
     async def finished(self, run: Run) -> Run:
         """Wait until all tasks of a run are final."""
-        await self._until(lambda: self.engine.when_final(run.id), self._stopper(lambda: self._open_tasks(run.id)))
+        await self.finished_all((run.id,))
         return run
 
-    async def _until(self, waiter: Callable[[], cf.Future[None]], interrupted: Callable[[int], None]) -> None:
-        """Wait for a future of the engine, from its own loop or any other."""
+    async def finished_all(self, keys: tuple[str, ...]) -> None:
+        """Wait until runs (`r12`) and tasks (`r12.3`) are final, from the pool's own loop or any other."""
         if asyncio.get_running_loop() is self._loop:
-            await asyncio.wrap_future(waiter())
+            for key in keys:
+                await asyncio.wrap_future(self.engine.when_final(key))
             return
-        assert self._loop is not None
         loop = self._loop
-        asked: cf.Future[cf.Future[None]] = cf.Future()
-        loop.call_soon_threadsafe(lambda: asked.set_result(waiter()))
-        future = await asyncio.wrap_future(asked)
+        if loop is None or loop.is_closed():
+            self.must_be_final(keys)
+            return
+
+        async def ask() -> list[cf.Future[None]]:
+            return [self.engine.when_final(key) for key in keys]
 
         def post(call: Callable[[int], None], count: int) -> None:
             loop.call_soon_threadsafe(call, count)
 
-        await wait_elsewhere(future, post, interrupted)
+        futures = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask(), loop))
+        for future in futures:
+            await wait_elsewhere(future, post, self.stopper(keys))
 
-    def _stopper(self, task_ids: Callable[[], tuple[str, ...]]) -> Callable[[int], None]:
-        """What an interrupt does to these tasks: the first stops their turns, a second kills."""
+    def must_be_final(self, keys: Iterable[str]) -> None:
+        """After the end of the pool: nothing can be waited for any more.
+
+        Raises:
+            PoolClosed: one of these is not final.
+        """
+        for key in keys:
+            if self.open_tasks(key):
+                raise PoolClosed
+
+    def stopper(self, keys: tuple[str, ...]) -> Callable[[int], None]:
+        """What an interrupt does to these runs and tasks: the first stops their turns, a second kills."""
 
         def interrupted(count: int) -> None:
-            left = task_ids()
-            if left and self._engine is not None:
-                self._engine.handle(inputs.Stop(time.time(), left, StopReason.INTERRUPT, kill=count > 1))
+            for key in keys:
+                left = self.open_tasks(key)
+                if left and not self.engine.closed:
+                    self.engine.handle(inputs.Stop(time.time(), left, StopReason.INTERRUPT, kill=count > 1))
 
         return interrupted
 
-    def _open_tasks(self, run_id: str) -> tuple[str, ...]:
-        return tuple(task.id for task in self.task_records(run_id) if not task.state.is_final)
+    def open_tasks(self, key: str) -> tuple[str, ...]:
+        """The ids of the tasks of a run (or of one task) that are not final."""
+        records = [self.task_record(key)] if "." in key else self.task_records(key)
+        return tuple(task.id for task in records if not task.state.is_final)
 
     # -- again ---------------------------------------------------------------------------------------------------------
 
@@ -318,6 +326,8 @@ class AsyncPool(Frames):
     async def _reopen(self, which: str | Run | None, states: set[str], *, wait: bool) -> Run:
         engine = self.engine
         run = self.get_run(which.id if isinstance(which, Run) else which)
+        if not self._owns(run.id) and not self.run_record(run.id).finished_at:
+            await asyncio.to_thread(engine.ledger.recover)  # its kernel may have died since this pool was started
         record, tasks = self.run_record(run.id), self.task_records(run.id)
         chosen = [task for task in tasks if task.state in states]
         if chosen:
@@ -348,32 +358,39 @@ class AsyncPool(Frames):
         """
         if what == "all":
             left = tuple(t.id for t in self.engine.state.tasks() if not t.state.is_final)
-        elif "." in what:
-            left = () if self.task_record(what).state.is_final else (what,)
         else:
-            self.run_record(what)
-            left = self._open_tasks(what)
+            left = self.open_tasks(what)
+            self._check_own(what, left)
         if left:
             self.engine.handle(inputs.Stop(time.time(), left, StopReason.CANCEL))
         return len(left)
 
-    def stop_tasks(self, task_ids: Iterable[str], reason: StopReason, *, kill: bool = False) -> None:
-        """Stop tasks, from any thread."""
-        self._post(inputs.Stop(time.time(), tuple(task_ids), reason, kill))
+    def _check_own(self, key: str, left: tuple[str, ...]) -> None:
+        """Refuse to stop what another pool is working on."""
+        run_id = key.split(".", maxsplit=1)[0]
+        if left and not self._owns(run_id):
+            owner = self.run_record(run_id).pool_id
+            raise RunNotFound(f"{key} belongs to pool {owner}, which is still at work; stop it there")
 
-    def stop_run(self, run_id: str, reason: StopReason, *, kill: bool = False) -> None:
-        """Stop what is not final of a run, from any thread."""
-        left = self._open_tasks(run_id)
+    def stop_later(self, key: str, reason: StopReason, *, kill: bool = False) -> None:
+        """Stop what is not final of a run or task, from any thread; returns at once.
+
+        Raises:
+            RunNotFound: it belongs to another pool.
+        """
+        left = self.open_tasks(key)
+        self._check_own(key, left)
         if left:
-            self.stop_tasks(left, reason, kill=kill)
+            self._post(inputs.Stop(time.time(), left, reason, kill))
 
     def _post(self, told: inputs.Input) -> None:
-        engine = self.engine
-        assert self._loop is not None
-        if threading.get_ident() == engine.thread_id:
-            engine.handle(told)
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(engine.handle, told)
+        """Tell the core, from any thread."""
+        loop = self._loop
+        assert loop is not None
+        if asyncio._get_running_loop() is loop:
+            self.engine.handle(told)
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(self.engine.handle, told)
 
     # -- steering ------------------------------------------------------------------------------------------------------
 
@@ -410,7 +427,7 @@ class AsyncPool(Frames):
             ConfigError: an option cannot work.
         """
         engine = self.engine
-        self._slot(slot_id)
+        self.slot_record(slot_id)
         old = engine.intake.slot_configs.get(slot_id, SlotConfig())
         new = SlotConfig.from_mapping({**old.to_mapping(), **options})
         engine.intake.slot_configs[slot_id] = new
@@ -421,25 +438,8 @@ class AsyncPool(Frames):
             engine.intake.slot_configs[slot_id] = old
             engine.intake.changed()
             raise
-        label = {name: value if isinstance(value := getattr(new, name), str) else None for name in _LABELS}
-        engine.handle(inputs.LabelSlot(time.time(), slot_id, **label))
-        return self._slot(slot_id)
-
-    def find_slots(
-        self, *, name: str | None = None, role: str | None = None, state: str | None = None
-    ) -> list[SlotRecord]:
-        """The slots that match all that is given."""
-        return [
-            slot
-            for slot in self.engine.slots()
-            if name in {None, slot.name} and role in {None, slot.role} and state in {None, str(slot.state)}
-        ]
-
-    def _slot(self, slot_id: str) -> SlotRecord:
-        for slot in self.engine.slots():
-            if slot.id == slot_id:
-                return slot
-        raise SlotNotFound(f"there is no slot {slot_id!r}; there are {', '.join(s.id for s in self.engine.slots())}")
+        engine.label(slot_id)
+        return self.slot_record(slot_id)
 
     # -- shared context ------------------------------------------------------------------------------------------------
 
@@ -452,10 +452,6 @@ class AsyncPool(Frames):
         engine.intake.context[key] = value
         engine.intake.changed()
 
-    def get_context(self, key: str) -> str | None:
-        """The value of a key; None if there is none."""
-        return self.engine.intake.context.get(key)
-
     def delete_context(self, key: str) -> str | None:
         """Take a key away; returns what it was."""
         engine = self.engine
@@ -464,20 +460,7 @@ class AsyncPool(Frames):
         engine.intake.changed()
         return old
 
-    def list_context(self) -> dict[str, str]:
-        """All keys and values, keys sorted."""
-        return dict(sorted(self.engine.intake.context.items()))
-
-    # -- looking -------------------------------------------------------------------------------------------------------
-
-    def status(self) -> PoolStatus:
-        """The pool at this moment."""
-        return self.engine.state.status(self._setup.backend)
-
-    @property
-    def budget(self) -> BudgetRecord:
-        """The budget it draws on, as of now."""
-        return self.engine.state.budget or self.engine.budget
+    # -- handles -------------------------------------------------------------------------------------------------------
 
     @property
     def last(self) -> Run | None:
@@ -507,75 +490,8 @@ class AsyncPool(Frames):
         self.task_record(task_id)
         return Task(self, task_id)
 
-    def run_record(self, run_id: str) -> RunRecord:
-        """A run's record, from the core or the ledger."""
-        with contextlib.suppress(RunNotFound):
-            return self.engine.state.run(run_id)
-        return queries.run(self.engine.ledger, run_id)
-
-    def task_record(self, task_id: str) -> TaskRecord:
-        """A task's record, from the core or the ledger."""
-        with contextlib.suppress(TaskNotFound):
-            return self.engine.state.task(task_id)
-        return queries.task(self.engine.ledger, task_id)
-
-    def task_records(self, run_id: str) -> list[TaskRecord]:
-        """The records of a run's tasks, in order."""
-        with contextlib.suppress(RunNotFound):
-            return self.engine.state.tasks(run_id)
-        return queries.tasks(self.engine.ledger, run_id)
-
-    def task_result(self, task_id: str) -> TaskResult:
-        """What there is of a task, over all its attempts."""
-        return self.engine.task_result(self.task_record(task_id))
-
-    def task_results(self, run_id: str) -> list[TaskResult]:
-        """What there is of a run's tasks, in order."""
-        return self.engine.task_results(self.task_records(run_id))
-
-    def resolved_config(self, task_id: str | None = None, slot_id: str | None = None) -> ResolvedConfig:
-        """The options of a task, or (without one) of a task with no options of its own."""
-        if task_id is None:
-            return self.engine.intake.resolve(None, slot_id)
-        record = self.task_record(task_id)
-        return self.engine.intake.resolve(TaskOverrides.from_json(record.overrides), slot_id)
-
-    def subscribe(self, watcher: Callable[[events.Event], None]) -> Callable[[], None]:
-        """Call `watcher` with every event after its commit, on the pool's loop; returns how to stop that."""
-        return self.engine.subscribe(watcher)
-
-    @property
-    def ledger(self) -> Ledger:
-        """Where everything is written, and read from."""
-        return self.engine.ledger
-
-    def slot_records(self) -> list[SlotRecord]:
-        """The slots as they are now, with process, session and memory."""
-        return self.engine.slots()
-
-    def frame(self, run_id: str) -> pd.DataFrame:
-        """One row per task of a run, in the order of its input; the caller's own columns come first."""
-        frame = super().frame(run_id)
-        table = self._tables.get(run_id)
-        return table.joined(frame) if table is not None else frame
-
-    # -- what it is ----------------------------------------------------------------------------------------------------
-
-    @property
-    def setup(self) -> Setup:
-        """How it was made."""
-        return self._setup
-
-    @property
-    def warnings(self) -> list[str]:
-        """Things to know, each said once."""
-        return list(self.engine.warnings)
-
     def __repr__(self) -> str:
         return repr(self._engine.state) if self._engine is not None else "<AsyncPool not started>"
-
-
-_LABELS = ("name", "role", "description")
 
 
 def _dollars(value: float) -> float:

@@ -66,7 +66,7 @@ class Task:
 
     def cancel(self) -> None:
         """Stop it for good; what it has cost is booked."""
-        self._pool.stop_tasks((self.id,), StopReason.CANCEL)
+        self._pool.stop_later(self.id, StopReason.CANCEL)
 
     def __await__(self) -> Generator[Any, None, TaskResult]:
         return self._pool.result(self.id).__await__()
@@ -145,11 +145,11 @@ class Run:
 
     def cancel(self) -> None:
         """Stop what has not finished, for good; finished rows stay."""
-        self._pool.stop_run(self.id, StopReason.CANCEL)
+        self._pool.stop_later(self.id, StopReason.CANCEL)
 
     def interrupt(self, *, kill: bool = False) -> None:
         """Stop what has not finished; `resume` goes on with it."""
-        self._pool.stop_run(self.id, StopReason.INTERRUPT, kill=kill)
+        self._pool.stop_later(self.id, StopReason.INTERRUPT, kill=kill)
 
     def retry(self, state: str = "failed", *, wait: bool = True) -> Run:
         """Try its failed tasks again; each keeps its id and row and gets a new attempt."""

@@ -14,6 +14,7 @@ import asyncio
 import atexit
 import concurrent.futures as cf
 import contextlib
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -22,7 +23,7 @@ from claude_pool_nb.aio import AsyncPool
 from claude_pool_nb.analysis.reader import Frames
 from claude_pool_nb.config import PoolConfig, SlotConfig
 from claude_pool_nb.engine.portal import InlineLoop, LoopThread, Portal
-from claude_pool_nb.errors import ConfigError, Interrupted, NoPool, StoreError, nearest
+from claude_pool_nb.errors import ConfigError, Interrupted, NoPool, PoolClosed, StoreError, nearest
 from claude_pool_nb.handles import OPEN_RUN_STATES, Run, Task
 from claude_pool_nb.records import BudgetRecord, PoolStatus, SlotRecord, TaskResult
 
@@ -65,6 +66,10 @@ def _close_all() -> None:
     """A kernel that ends properly leaves no session behind."""
     for pool in tuple(_open):
         pool.close()
+
+
+# At the usual time of exit no thread can be started any more, and ending a session needs some: this comes before that.
+getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
 class Pool(Frames):
@@ -129,6 +134,7 @@ class Pool(Frames):
             **options,
         )
         self.aio._face = self  # the handles' way back to the blocking verbs
+        self._ended = False
         self._portal: Portal = InlineLoop() if driver == "inline" else LoopThread()
         try:
             self._portal.call(self.aio.start())
@@ -143,48 +149,62 @@ class Pool(Frames):
     # -- waiting -------------------------------------------------------------------------------------------------------
 
     def _call(self, coro: Coroutine[Any, Any, T], *, then_waits: bool = False) -> T:
+        """Run a verb on the pool's loop.
+
+        Args:
+            coro: The verb.
+            then_waits: It makes a run which is waited for next: that wait answers an interrupt that came meanwhile.
+
+        Raises:
+            KeyboardInterrupt: the kernel was interrupted meanwhile; what was begun has been done.
+            PoolClosed: the pool is stopped.
+        """
+        if self.closed:
+            coro.close()
+            raise PoolClosed
         return self._portal.call(coro, then_waits=then_waits)
 
-    def _wait(
-        self,
-        run_id: str,
-        waiter: Callable[[], cf.Future[None]],
-        task_ids: Callable[[], tuple[str, ...]],
-        timeout_s: float | None,
-    ) -> None:
-        """Wait for tasks; an interrupt stops them, keeps what they gave, and is raised when they have ended.
+    def _wait(self, keys: tuple[str, ...], timeout_s: float | None) -> None:
+        """Wait for runs and tasks; an interrupt stops them, keeps what they gave, and is raised when they have ended.
 
         Raises:
             KeyboardInterrupt: the kernel was interrupted.
             TimeoutError: they are not done yet; they go on.
         """
+        if self.closed:
+            self.aio.must_be_final(keys)
+            return
+        engine, loop = self.aio.engine, self._portal.loop
         done: cf.Future[None] = cf.Future()
-
-        def settle(inner: cf.Future[None]) -> None:
-            if done.done():
-                return
-            if (error := inner.exception()) is not None:
-                done.set_exception(error)
-            else:
-                done.set_result(None)
+        left = len(keys)
 
         def finish(error: BaseException | None = None) -> None:
             if not done.done():
                 done.set_exception(error) if error else done.set_result(None)
 
+        def settle(inner: cf.Future[None]) -> None:
+            nonlocal left
+            left -= 1
+            error = None if inner.cancelled() else inner.exception()
+            if error is not None or left == 0:
+                finish(error)
+
         def begin() -> None:
-            waiter().add_done_callback(settle)
+            for key in keys:
+                engine.when_final(key).add_done_callback(settle)
             if timeout_s is not None:
                 late = TimeoutError(f"not done after {timeout_s:g} s; it goes on, wait for it again")
-                self._portal.loop.call_later(timeout_s, finish, late)
+                loop.call_later(timeout_s, finish, late)
 
         def interrupted(count: int) -> None:
-            self.aio._stopper(task_ids)(count)
-            self._portal.loop.call_later(INTERRUPT_GRACE_S, finish)
+            loop.call_later(INTERRUPT_GRACE_S, finish)
+            stop(count)
 
-        self._portal.loop.call_soon_threadsafe(begin)
+        stop = self.aio.stopper(keys)
+        loop.call_soon_threadsafe(begin)
         if self._portal.wait(done, interrupted):
-            self._call(_settled(self.aio.engine))
+            self._portal.call(_settled(engine))
+            run_id = keys[0].split(".")[0]
             raise Interrupted(f"{run_id} was stopped, what was finished is kept; `%pool resume {run_id}` goes on")
         done.result()
 
@@ -196,16 +216,10 @@ class Pool(Frames):
             TimeoutError: it is not done yet; it goes on.
             PoolPaused: the pool paused itself; the rest is kept.
         """
-        aio = self.aio
-        if isinstance(what, Task):
-            run_id = what.id.split(".")[0]
-            self._wait(run_id, lambda: aio.engine.when_task_final(what.id), lambda: (what.id,), timeout_s)
-        elif isinstance(what, Run):
-            self._wait(what.id, lambda: aio.engine.when_final(what.id), lambda: aio._open_tasks(what.id), timeout_s)
-        else:
-            for run in aio.engine.state.runs():
-                if run.state in OPEN_RUN_STATES:
-                    self.wait(Run(aio, run.id), timeout_s)
+        if what is not None:
+            self._wait((what.id,), timeout_s)
+        elif keys := tuple(run.id for run in self.aio.engine.state.runs() if run.state in OPEN_RUN_STATES):
+            self._wait(keys, timeout_s)
 
     # -- work ----------------------------------------------------------------------------------------------------------
 
@@ -255,9 +269,7 @@ class Pool(Frames):
         """
         from claude_pool_nb.aio import completed
 
-        task = self.aio.get_task(task_id)
-        if not task.done:
-            self.wait(task, timeout_s)
+        self.wait(self.aio.get_task(task_id), timeout_s)
         return completed(self.aio.task_result(task_id))
 
     def retry(self, run: str | Run | None = None, *, state: str = "failed", wait: bool = True) -> Run:
@@ -307,31 +319,38 @@ class Pool(Frames):
         return self.aio.find_slots(name=name, role=role, state=state)
 
     def drain(self, timeout_s: float = 30.0) -> PoolStatus:
-        """Take no more work, let running tasks end (for at most `timeout_s`), then stop the slots. Always returns."""
+        """Take no more work, let running tasks end (for at most `timeout_s`), then stop the slots. Always returns.
+
+        Raises:
+            StoreError: finished work could not be written, and is lost with this pool.
+        """
+        if self.closed:
+            return self.status()
         try:
-            return self._call(self.aio.drain(timeout_s))
+            return self._portal.call(self.aio.drain(timeout_s))
         finally:
             self._end()
 
     def close(self) -> None:
-        """Stop what runs, and end every session. Finished work is in the ledger. Safe to call twice."""
-        if not self.closed:
-            try:
-                self._call(self.aio.close())
-            finally:
-                self._end()
+        """Stop what runs, and end every session. Finished work is in the ledger. Safe to call twice.
+
+        Raises:
+            StoreError: finished work could not be written, and is lost with this pool.
+        """
+        self.drain(0.0)
 
     stop = close
 
     def _end(self) -> None:
+        self._ended = True
         self._portal.stop()
         if self in _open:
             _open.remove(self)
 
     @property
     def closed(self) -> bool:
-        """True once it takes no more work."""
-        return self.aio.engine.closed
+        """True once its sessions have ended."""
+        return self._ended
 
     # -- shared context ------------------------------------------------------------------------------------------------
 
@@ -361,6 +380,11 @@ class Pool(Frames):
     def budget(self) -> BudgetRecord:
         """The budget it draws on, as of now."""
         return self.aio.budget
+
+    @property
+    def config(self) -> PoolConfig:
+        """The options that hold for every task, unless its own or its slot's say otherwise."""
+        return self.aio.config
 
     @property
     def last(self) -> Run | None:
@@ -404,11 +428,6 @@ class Pool(Frames):
         return self.aio.setup
 
     @property
-    def config(self) -> PoolConfig:
-        """Its options."""
-        return self.aio.setup.config
-
-    @property
     def pool_id(self) -> str:
         """Its id in the ledger."""
         return self.aio.engine.pool_id
@@ -440,8 +459,9 @@ class Pool(Frames):
 
 async def _settled(engine: Engine) -> None:
     """After an interrupt: let the ledger take what there is, but not for long."""
-    with contextlib.suppress(StoreError, TimeoutError):
-        await asyncio.wait_for(engine.committed(), INTERRUPT_GRACE_S)
+    if engine.store_error is None:
+        with contextlib.suppress(TimeoutError, StoreError):  # what it cannot take is kept, and told by whatever is next
+            await asyncio.wait_for(engine.committed(), INTERRUPT_GRACE_S)
 
 
 __all__ = ["Pool", "current", "has_current"]

@@ -80,6 +80,7 @@ class Board:
         self._idle: dict[str, SlotEntry] = {}  # longest idle first
         self._slot_number = 0
         self._counts = dict.fromkeys(TaskState, 0)
+        self._forgotten: dict[str, dict[TaskState, int]] = {}  # runs that are in the ledger only, and their tasks
         self._order = 0
         self._seq = 0  # counts handle calls: what was under way when something happened
         self._auth_seq = -1
@@ -136,8 +137,12 @@ class Board:
 
     def tasks(self, run_id: str | None = None) -> list[TaskRecord]:
         """All tasks, or those of one run, in the order in which they were accepted."""
-        ids = self._tasks if run_id is None else self._run(run_id).task_ids
-        return [self._tasks[task_id].record for task_id in ids]
+        if run_id is None:
+            return [task.record for task in list(self._tasks.values())]
+        found = [self._tasks.get(task_id) for task_id in self._run(run_id).task_ids]
+        if None in found:  # another thread looks while the run is being forgotten
+            raise RunNotFound(f"There is no run {run_id!r} in this pool; `%pool runs` lists them.")
+        return [task.record for task in found if task is not None]
 
     def task_ids(self, run_id: str) -> tuple[str, ...]:
         """The ids of a run's tasks, in their order."""
@@ -145,11 +150,11 @@ class Board:
 
     def runs(self) -> list[RunRecord]:
         """All runs, oldest first."""
-        return [run.record for run in self._runs.values()]
+        return [run.record for run in list(self._runs.values())]
 
     def slots(self) -> list[SlotRecord]:
         """All slots that are not stopped."""
-        return [slot.record for slot in self._slots.values() if slot.state is not SlotState.STOPPED]
+        return [slot.record for slot in list(self._slots.values()) if slot.state is not SlotState.STOPPED]
 
     def counts(self) -> dict[TaskState, int]:
         """How many tasks are in each state."""
@@ -158,6 +163,11 @@ class Board:
     def open_tasks(self, run_id: str) -> int:
         """How many tasks of a run are not final."""
         return self._run(run_id).open
+
+    def queued_tasks(self, run_id: str) -> int:
+        """How many tasks of a run are not final and in no slot."""
+        run = self._run(run_id)
+        return run.open - run.running
 
     @property
     def budget(self) -> BudgetRecord | None:
@@ -303,8 +313,9 @@ class Board:
     def _slot_counts(self) -> dict[SlotState, int]:
         """How many slots are in each state, without those that are over."""
         counts: dict[SlotState, int] = {}
+        slots = list(self._slots.values())  # another thread may look while one is added
         for state in (SlotState.STARTING, SlotState.IDLE, SlotState.BUSY, SlotState.RESETTING, SlotState.ERRORED):
-            n = sum(slot.state is state for slot in self._slots.values())
+            n = sum(slot.state is state for slot in slots)
             if n:
                 counts[state] = n
         return counts

@@ -250,10 +250,29 @@ class PoolState(AttemptDesk):
             raise PoolClosedError
         final = (*(state for state in TaskState if state.is_final), TaskState.PENDING_REVIEW)
         self._refuse_unfit(given.run, given.tasks, final)
+        for state, n in self._forgotten.pop(given.run.id, {}).items():
+            self._counts[state] -= n
         run = self._add_run(given.run)
         for spec in given.tasks:
             self._count_adopted(self._add_task(spec, run))
         self._events.append(RunAdopted(given.at, given.run.id, self.pool_id))
+
+    def forget(self, run_id: str) -> tuple[str, ...]:
+        """Drop a run all of whose tasks are final: it is in the ledger, and `Adopt` brings it back.
+
+        Returns:
+            The ids of the tasks that were dropped; none if the run is still needed.
+        """
+        run = self._runs.get(run_id)
+        if run is None or run.open or any(task_id in run.task_ids for task_id, _ in self._orphans):
+            return ()
+        counts: dict[TaskState, int] = {}
+        for task_id in run.task_ids:
+            state = self._tasks.pop(task_id).state
+            counts[state] = counts.get(state, 0) + 1
+        del self._runs[run_id]
+        self._forgotten[run_id] = counts
+        return tuple(run.task_ids)
 
     def _count_adopted(self, task: TaskEntry) -> None:
         """Count a task that comes with a history."""

@@ -16,18 +16,19 @@ import concurrent.futures as cf
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 
 from claude_pool_nb import events
 from claude_pool_nb.core import commands, inputs
 from claude_pool_nb.core.state import PoolState
 from claude_pool_nb.engine.intake import Intake
-from claude_pool_nb.engine.results import result_of
+from claude_pool_nb.engine.journal import Batch, Journal
+from claude_pool_nb.engine.money import SharedBudget
+from claude_pool_nb.engine.results import ended_by_task, merged, result_of
 from claude_pool_nb.engine.slots import SlotRunner, TurnReport
-from claude_pool_nb.errors import PoolClosed, PoolError, PoolPaused, StoreError
+from claude_pool_nb.engine.waiting import Waiters
+from claude_pool_nb.errors import PoolClosed, PoolError, PoolPaused, RunNotFound, StoreError, TaskNotFound
 from claude_pool_nb.records import (
     AttemptRecord,
     BudgetRecord,
@@ -36,9 +37,11 @@ from claude_pool_nb.records import (
     FailureKind,
     RunState,
     SlotRecord,
+    SlotState,
     StopReason,
     TaskRecord,
     TaskResult,
+    TaskState,
     TurnResult,
     Usage,
     usd,
@@ -52,19 +55,10 @@ log = logging.getLogger("claude_pool_nb")
 
 PROGRESS_EVERY_S = 1.0
 """How often the ledger is told what a running attempt has used so far."""
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """What one tick of the loop decided."""
-
-    number: int
-    """Batches are committed in the order of their numbers."""
-    events: list[events.Event] = field(default_factory=list)
-    deferred: list[commands.Command] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.events or self.deferred)
+KEPT_TASKS = 20_000
+"""Final tasks that are kept in memory; older runs are read from the ledger."""
+DRAIN_STEP_S = 3.0
+"""How long each step of stopping what still runs may take: asking, then killing."""
 
 
 class Engine:
@@ -87,28 +81,34 @@ class Engine:
         self.intake = intake
         self.pool_id = pool_id
         self.runners: dict[str, SlotRunner] = {}
-        self.store_error: StoreError | None = None
         self.closed = False
         self.thread_id = 0
         self.warnings: list[str] = []
-        self.budget = budget
         self._idle_close_s = idle_close_s
-        self._batch = _Batch(1)
-        self._written_number = 0
-        self._flush_asked = False
-        self._unwritten: deque[_Batch] = deque()
+        self._money = SharedBudget(state, budget)
+        self._journal = Journal(
+            ledger, pool_id, lambda: self._money.record.id, written=self._written, failed=self._not_written
+        )
+        self._waiters = Waiters(self._why_not)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._undispatched: dict[tuple[str, int], StopReason | None] = {}
-        self._run_waiters: dict[str, list[cf.Future[None]]] = {}
-        self._task_waiters: dict[str, list[cf.Future[None]]] = {}
-        self._closed_waiters: list[cf.Future[None]] = []
-        self._commit_waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._unsent: dict[tuple[str, int], StopReason | None] = {}
         self._watchers: list[Callable[[events.Event], None]] = []
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = float("inf")
-        self._own = _OwnBookings()
-        self._others_seen: tuple[int, int | None, int, int] | None = None
         self._pids: dict[str, int] = {}
+        self._final_runs: dict[str, int] = {}  # how many tasks each has; the one that ended first comes first
+        self._final_tasks = 0
+        self._released = False
+
+    @property
+    def budget(self) -> BudgetRecord:
+        """The budget, as of the last commit."""
+        return self._money.record
+
+    @property
+    def store_error(self) -> StoreError | None:
+        """Why the ledger cannot be written; None if it can."""
+        return self._journal.error
 
     # -- the two ends of the core --------------------------------------------------------------------------------------
 
@@ -116,7 +116,19 @@ class Engine:
         """Open the slots."""
         self._loop = asyncio.get_running_loop()
         self.thread_id = threading.get_ident()
+        self._journal.bind()
         self._perform(self.state.start(time.time()))
+        for slot in self.state.slots():
+            self.label(slot.id)
+
+    def label(self, slot_id: str) -> None:
+        """Let the core know the name, role and description of a slot's configuration."""
+        config = self.intake.slot_configs.get(slot_id)
+        if config is not None:
+            given = (
+                value if isinstance(value, str) else None for value in (config.name, config.role, config.description)
+            )
+            self.handle(inputs.LabelSlot(time.time(), slot_id, *given))
 
     def handle(self, told: inputs.Input) -> None:
         """Tell the core something and perform what it asks for."""
@@ -126,12 +138,12 @@ class Engine:
         for command in asked:
             match command:
                 case commands.Write():
-                    self._batch.events.extend(command.events)
+                    self._journal.note(command.events)
                 case commands.Dispatch():
-                    self._undispatched[command.task_id, command.attempt] = None
-                    self._batch.deferred.append(command)
+                    self._unsent[command.task_id, command.attempt] = None
+                    self._journal.defer(command)
                 case commands.Tell() | commands.Closed() | commands.ReadBudget():
-                    self._batch.deferred.append(command)
+                    self._journal.defer(command)
                 case commands.OpenSlot():
                     self._spawn(self._open_slot(command))
                 case commands.ResetSlot():
@@ -142,9 +154,7 @@ class Engine:
                     self._stop_attempt(command)
                 case commands.WakeAt():
                     self._wake_up_at(command.at)
-        if self._batch and not self._flush_asked:
-            self._flush_asked = True
-            self._loop.call_soon(self._flush)
+        self._journal.commit_soon()
 
     def _spawn(self, coro: Coroutine[object, object, None]) -> None:
         task = self._loop.create_task(coro)
@@ -171,33 +181,10 @@ class Engine:
 
     # -- the ledger ----------------------------------------------------------------------------------------------------
 
-    def _flush(self) -> None:
-        self._flush_asked = False
-        batch, self._batch = self._batch, _Batch(self._batch.number + 1)
-        if self.store_error is not None:
-            self._set_aside(batch)
-        else:
-            self._write(batch)
-
-    def _write(self, batch: _Batch) -> None:
-        future = self.ledger.write(
-            self.pool_id, self.budget.id, batch.events, call_soon=self._loop.call_soon_threadsafe
-        )
-        future.add_done_callback(partial(self._written, batch))
-
-    def _written(self, batch: _Batch, future: cf.Future[WriteResult]) -> None:
-        error = future.exception()
-        if error is not None:
-            if not isinstance(error, StoreError):
-                error = StoreError(f"the ledger could not be written: {error!r}; `%pool doctor` tells more")
-            self._keep_for_later(batch, error)
-            return
-        self._written_number = batch.number
-        done = future.result()
-        for event in batch.events:
-            self._own.book(event, done.refused)
-        if done.budget is not None:
-            self._see_budget(done.budget)
+    def _written(self, batch: Batch, done: WriteResult) -> None:
+        self._money.book(batch.events, done)
+        if done.budget is not None and self._money.see(done.budget):
+            self.handle(inputs.BudgetRead(time.time(), self._money.as_core_sees()))
         if done.refused or done.refused_extensions:
             self._take_back(batch, done)
         for command in batch.deferred:
@@ -209,82 +196,72 @@ class Engine:
                 case commands.Closed():
                     self._finish()
                 case commands.ReadBudget():
-                    self.handle(inputs.BudgetRead(time.time(), self._as_core_sees(self.budget)))
+                    self.handle(inputs.BudgetRead(time.time(), self._money.as_core_sees()))
+        for event in batch.events:
+            self._show(event)
+        if self.state.paused is not None and not self.state.paused_by_person:
+            self._waiters.wake_stuck()
+
+    def _show(self, event: events.Event) -> None:
+        """Tell whoever watches."""
+        if isinstance(event, events.Warned):
+            self._warn(event.message)
+        elif isinstance(event, events.BudgetWarning):
+            self._warn(
+                f"${usd(event.spent_nano):.4g} of the budget of ${usd(event.limit_nano):.4g} is spent; "
+                "`%pool budget USD` raises it"
+            )
         for watcher in tuple(self._watchers):
-            for event in batch.events:
+            try:
                 watcher(event)
-        self._wake_committed()
+            except Exception as error:
+                self._watchers.remove(watcher)
+                log.error("a watcher failed and is told nothing more", exc_info=error)
+                self._warn(f"a watcher of the pool's events failed ({error!r}) and is told nothing more")
 
-    def _wake_committed(self) -> None:
-        waiting, self._commit_waiters = self._commit_waiters, []
-        for number, future in waiting:
-            if number > self._written_number and self.store_error is None:
-                self._commit_waiters.append((number, future))
-            elif not future.done():
-                future.set_result(None)
+    def _warn(self, message: str) -> None:
+        if message not in self.warnings:
+            self.warnings.append(message)
 
-    def _keep_for_later(self, batch: _Batch, error: StoreError) -> None:
-        """The ledger failed: keep what it did not take, stop dispatching and say so."""
-        self._set_aside(batch)
-        if self.store_error is None:
-            self.store_error = error
+    def _not_written(self, batch: Batch, first: bool) -> None:
+        """The ledger failed: it is kept for later; stop dispatching and say so."""
+        if first:
+            error = self._journal.error
             log.warning("%s", error)
             self.handle(inputs.Pause(time.time(), str(error), by_person=False))
-        for attempt in [key for key, reason in self._undispatched.items() if reason is not None]:
-            self._report_unsent(*attempt)
-        self._wake_all()
-        self._wake_committed()
-
-    def _set_aside(self, batch: _Batch) -> None:
-        self._unwritten.append(batch)
+        for key, reason in tuple(self._unsent.items()):
+            if reason is not None:
+                self._report_unsent(*key, reason)
         if any(isinstance(command, commands.Closed) for command in batch.deferred):
             self._finish()  # the pool ends although its last words cannot be written
+        self._waiters.wake_stuck()
 
     def retry_writes(self) -> None:
         """Write what could not be written; called when the pool is unpaused."""
-        self.store_error = None
-        waiting, self._unwritten = self._unwritten, deque()
-        for batch in waiting:
-            self._write(batch)
+        self._journal.retry()
 
-    def _take_back(self, batch: _Batch, done: WriteResult) -> None:
+    async def committed(self) -> None:
+        """Wait until all that was decided so far is in the ledger.
+
+        Raises:
+            StoreError: the ledger failed.
+        """
+        await self._journal.committed()
+
+    def _take_back(self, batch: Batch, done: WriteResult) -> None:
         """Another pool was quicker: the core learns what the ledger did not grant."""
         for event in batch.events:
             match event:
                 case events.TaskRunning() if (event.task_id, event.attempt) in done.refused:
-                    self._undispatched.pop((event.task_id, event.attempt), None)
-                    budget = self._as_core_sees(self.budget, less_nano=event.reserved_nano)
+                    self._unsent.pop((event.task_id, event.attempt), None)
+                    budget = self._money.as_core_sees(less_nano=event.reserved_nano)
                     told = inputs.ReservationRefused(time.time(), event.task_id, event.attempt, budget)
                 case events.ReservationExtended() if (event.task_id, event.attempt) in done.refused_extensions:
-                    budget = self._as_core_sees(self.budget, less_nano=event.added_nano)
+                    budget = self._money.as_core_sees(less_nano=event.added_nano)
                     told = inputs.ReservationRefused(time.time(), event.task_id, event.attempt, budget, extension=True)
                 case _:
                     continue
             self.handle(told)
-
-    def _as_core_sees(self, budget: BudgetRecord, *, less_nano: int = 0) -> BudgetRecord:
-        """The ledger's sums as of its last commit, brought up to what the core has decided since.
-
-        The core subtracts its own part to know the others'; its own part may be ahead of the ledger.
-        """
-        return replace(
-            budget,
-            spent_nano=budget.spent_nano - self._own.spent_nano + self.state.own_spent_nano,
-            reserved_nano=budget.reserved_nano - self._own.reserved_nano + self.state.own_reserved_nano - less_nano,
-        )
-
-    def _see_budget(self, budget: BudgetRecord) -> None:
-        """Tell the core, if other pools have changed anything."""
-        self.budget = budget
-        others = (
-            budget.id,
-            budget.limit_nano,
-            budget.spent_nano - self._own.spent_nano,
-            budget.reserved_nano - self._own.reserved_nano,
-        )
-        if others != self._others_seen:
-            self._others_seen = others
-            self.handle(inputs.BudgetRead(time.time(), self._as_core_sees(budget)))
 
     # -- slots ---------------------------------------------------------------------------------------------------------
 
@@ -296,27 +273,45 @@ class Engine:
     async def _open_slot(self, command: commands.OpenSlot) -> None:
         if command.delay_s:
             await asyncio.sleep(command.delay_s)
+            if not self._is_current(command.slot_id, command.epoch):
+                return
+        slot_id, epoch = command.slot_id, command.epoch
         try:
-            await self._runner(command.slot_id).open(self.intake.options_of_slot(command.slot_id))
-        except PoolError as error:
-            self.handle(inputs.SlotLost(time.time(), command.slot_id, command.epoch, str(error)))
+            await self._runner(slot_id).open(self.intake.options_of_slot(slot_id))
+        except Exception as error:  # noqa: BLE001 - a slot that cannot be opened is told of as lost, whatever the reason
+            self.handle(inputs.SlotLost(time.time(), slot_id, epoch, self._why(error)))
             return
-        self._note_process(command.slot_id)
-        self.handle(inputs.SlotOpened(time.time(), command.slot_id, command.epoch))
+        self._note_process(slot_id)
+        self.handle(inputs.SlotOpened(time.time(), slot_id, epoch))
+
+    def _is_current(self, slot_id: str, epoch: int) -> bool:
+        """False if the slot was closed or opened anew meanwhile."""
+        return self.state.slot_epoch(slot_id) == epoch and self.state.slot(slot_id).state is not SlotState.STOPPED
 
     async def _reset_slot(self, command: commands.ResetSlot) -> None:
+        slot_id, epoch = command.slot_id, command.epoch
         try:
-            await self._runner(command.slot_id).make_ready(self.intake.options_of_slot(command.slot_id))
-        except PoolError as error:
-            self.handle(inputs.SlotLost(time.time(), command.slot_id, command.epoch, str(error)))
+            await self._runner(slot_id).make_ready(self.intake.options_of_slot(slot_id))
+        except Exception as error:  # noqa: BLE001 - as above
+            self.handle(inputs.SlotLost(time.time(), slot_id, epoch, self._why(error)))
             return
-        self._note_process(command.slot_id)
-        self.handle(inputs.SlotReady(time.time(), command.slot_id, command.epoch))
+        self._note_process(slot_id)
+        self.handle(inputs.SlotReady(time.time(), slot_id, epoch))
 
     async def _close_slot(self, command: commands.CloseSlot) -> None:
-        await self._runner(command.slot_id).close(kill=command.kill)
-        self.runners.pop(command.slot_id, None)
+        runner = self.runners.pop(command.slot_id, None)
+        if runner is not None:
+            await runner.close(kill=command.kill)
+        if self._pids.pop(command.slot_id, None) is not None:
+            self.ledger.forget_process(self.pool_id, command.slot_id)
         self.handle(inputs.SlotClosed(time.time(), command.slot_id, command.epoch))
+
+    def _why(self, error: Exception) -> str:
+        """An error in having a session as one line; what is a defect of ours is logged with its stack."""
+        if isinstance(error, PoolError):
+            return str(error)
+        log.error("a defect of claude-pool-nb: please report it", exc_info=error)
+        return f"internal error: {error!r}; please report it"
 
     def _note_process(self, slot_id: str) -> None:
         """Let the ledger know the slot's process, so that the next kernel can end it if this one dies badly."""
@@ -329,28 +324,40 @@ class Engine:
     # -- attempts ------------------------------------------------------------------------------------------------------
 
     def _dispatch(self, command: commands.Dispatch) -> None:
-        reason = self._undispatched.pop((command.task_id, command.attempt), None)
-        if reason is None:
-            self._spawn(self._attempt(command))
+        key = command.task_id, command.attempt
+        if key not in self._unsent:
+            return  # it was stopped while the ledger could not be written
+        reason = self._unsent[key]
+        if reason is not None:
+            self._report_unsent(*key, reason)
+        else:
+            self._spawn(self._attempt(command))  # it may still be stopped before its first step
 
     def _stop_attempt(self, command: commands.StopAttempt) -> None:
         key = command.task_id, command.attempt
-        if key in self._undispatched:
-            # The prompt was not sent yet and never will be: the attempt is over, at no cost.
-            self._undispatched[key] = command.reason
-            self._loop.call_soon(self._report_unsent, *key)
+        if key in self._unsent:
+            # The prompt was not sent yet and never will be. That is said after the commit of its attempt, because the
+            # ledger may refuse its reservation; where no commit comes, at once.
+            self._unsent[key] = self._unsent[key] or command.reason
+            if self.store_error is not None:
+                self._loop.call_soon(self._report_unsent, *key, command.reason)
             return
         runner = self.runners.get(command.slot_id)
         if runner is not None:
             runner.stop(command.reason, kill=command.kill)
 
-    def _report_unsent(self, task_id: str, attempt: int) -> None:
-        reason = self._undispatched.get((task_id, attempt))
-        if reason is not None:
+    def _report_unsent(self, task_id: str, attempt: int, reason: StopReason) -> None:
+        """An attempt was stopped before its prompt was sent: it is over, at no cost."""
+        if self._unsent.pop((task_id, attempt), None) is not None:
             self._done(task_id, attempt, TurnResult(failure=_STOPPED), reason)
 
     async def _attempt(self, command: commands.Dispatch) -> None:
         task_id, attempt = command.task_id, command.attempt
+        reason = self._unsent.get((task_id, attempt))
+        if reason is not None:
+            self._report_unsent(task_id, attempt, reason)
+            return
+        self._unsent.pop((task_id, attempt), None)
         runner = self._runner(command.slot_id)
         intake = self.intake
         try:
@@ -359,7 +366,8 @@ class Engine:
             failure = Failure(FailureKind.REQUEST, type(error).__name__, str(error))
             self._done(task_id, attempt, TurnResult(failure=failure), None)
             return
-        turn = Turn(intake.prompt_of(task_id), options, sample=self.state.task(task_id).sample)
+        record = self.state.task(task_id)
+        turn = Turn(intake.prompt_of(record), options, sample=record.sample)
         relaunch = False
         if options.conversation is not None and not intake.conversations.holds(options.conversation, runner):
             relaunch = True
@@ -373,12 +381,17 @@ class Engine:
         def spent(usage: Usage, cost_nano: int) -> None:
             nonlocal last_recorded
             now = time.monotonic()
-            record = now - last_recorded >= PROGRESS_EVERY_S
-            if record:
+            due = now - last_recorded >= PROGRESS_EVERY_S
+            if due:
                 last_recorded = now
-            self.handle(inputs.AttemptSpent(time.time(), task_id, attempt, cost_nano, usage, record))
+            self.handle(inputs.AttemptSpent(time.time(), task_id, attempt, cost_nano, usage, due))
 
-        result, stopped = await runner.attempt(task_id, turn, TurnReport(began, spent), relaunch=relaunch)
+        try:
+            result, stopped = await runner.attempt(task_id, turn, TurnReport(began, spent), relaunch=relaunch)
+        except Exception as error:  # noqa: BLE001 - a defect of a session fails its attempt, not the pool
+            failure = Failure(FailureKind.CRASH, "internal_error", self._why(error))
+            result, stopped = TurnResult(failure=failure, cost_basis=CostBasis.UNKNOWN), None
+            await runner.give_up()
         if stopped is not None and result.cost_basis is CostBasis.UNKNOWN:
             cost = estimate(result.model or options.model, result.usage)
             result = replace(result, cost_nano=max(result.cost_nano, cost or 0))
@@ -392,22 +405,27 @@ class Engine:
         if cleaned is not result.output:
             result = replace(result, output=cleaned)
         for warning in result.warnings:
-            if warning not in self.warnings:
-                self.warnings.append(warning)
+            self._warn(warning)
         self.handle(inputs.AttemptDone(time.time(), task_id, attempt, result, stopped))
 
     # -- who waits -----------------------------------------------------------------------------------------------------
 
-    def when_final(self, run_id: str) -> cf.Future[None]:
-        """A future that is done when the run is final.
+    def when_final(self, key: str) -> cf.Future[None]:
+        """A future that is done when the run (`r12`) or task (`r12.3`) is final.
 
         It raises PoolPaused if the pool paused itself, StoreError if the ledger failed, PoolClosed if the pool ended.
-        """
-        return self._waiter(self._run_waiters, run_id, final=self.run_is_final(run_id))
 
-    def when_task_final(self, task_id: str) -> cf.Future[None]:
-        """The same for one task."""
-        return self._waiter(self._task_waiters, task_id, final=self.state.task(task_id).state.is_final)
+        Raises:
+            RunNotFound, TaskNotFound: there is none of that id.
+        """
+        if not self._is_final(key):
+            return self._waiters.add(key)
+        future: cf.Future[None] = cf.Future()
+        if self._journal.is_committed or self.store_error is not None:
+            future.set_result(None)  # what could not be written is kept in memory, where results are read too
+        else:
+            self._spawn(self._resolve_when_committed(future))
+        return future
 
     def when_closed(self) -> cf.Future[None]:
         """A future that is done when the pool is drained."""
@@ -415,144 +433,143 @@ class Engine:
         if self.closed:
             future.set_result(None)
         else:
-            self._closed_waiters.append(future)
-        return future
-
-    def run_is_final(self, run_id: str) -> bool:
-        """True if all tasks of the run are final."""
-        return self.state.run(run_id).state in _FINAL_RUNS
-
-    def _waiter(self, waiters: dict[str, list[cf.Future[None]]], key: str, *, final: bool) -> cf.Future[None]:
-        future: cf.Future[None] = cf.Future()
-        if final and self._written_number >= self._last_number():
-            future.set_result(None)
-        elif (error := self._why_not(final=final)) is not None:
-            future.set_exception(error)
-        elif final:
-            self._spawn(self._resolve_when_committed(future))
-        else:
-            waiters.setdefault(key, []).append(future)
+            self._waiters.add_closing(future)
         return future
 
     async def _resolve_when_committed(self, future: cf.Future[None]) -> None:
+        error: BaseException | None = None
         try:
             await self.committed()
-        except StoreError as error:
-            future.set_exception(error)
-        else:
-            future.set_result(None)
+        except StoreError as failed:
+            error = failed
+        if not future.done():
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
 
-    def _why_not(self, *, final: bool = False) -> PoolError | None:
-        """Why waiting would be for ever, if it would."""
+    def _is_final(self, key: str) -> bool:
+        """True if the run or task is final; what the core does not hold is asked of the ledger."""
+        if "." in key:
+            try:
+                return self.state.task(key).state.is_final
+            except TaskNotFound:
+                return queries.task(self.ledger, key).state.is_final
+        try:
+            return self.state.run(key).state in _FINAL_RUNS
+        except RunNotFound:
+            return queries.run(self.ledger, key).state in _FINAL_RUNS
+
+    def _why_not(self, key: str) -> PoolError | None:
+        """Why waiting for it would be for ever, if it would."""
         if self.store_error is not None:
             return self.store_error
-        if self.closed and not final:
+        try:
+            queued = self.state.task(key).state in _QUEUED if "." in key else self.state.queued_tasks(key) > 0
+        except (RunNotFound, TaskNotFound):
+            return PoolError(f"{key} belongs to another pool that is still at work; wait for it there")
+        if self.closed:
             return PoolClosed()
-        if self.state.paused is not None and not final:
+        if self.state.paused is not None and queued:
             return PoolPaused(f"the pool is paused: {self.state.paused}")
         return None
 
     def _tell(self, command: commands.Tell) -> None:
-        for task_id in command.task_ids:
-            _resolve(self._task_waiters.pop(task_id, ()))
+        self._waiters.told(command.task_ids)
+        self._waiters.told(command.run_ids)
         for run_id in command.run_ids:
-            _resolve(self._run_waiters.pop(run_id, ()))
-        if self.state.paused is not None and not self.state.paused_by_person:
-            self._wake_all()
+            self._final_tasks -= self._final_runs.pop(run_id, 0)
+            self._final_runs[run_id] = count = len(self.state.task_ids(run_id))
+            self._final_tasks += count
+        self._forget_old()
 
-    def _wake_all(self) -> None:
-        """Nobody waits for what will not come: raise the reason in whoever waits."""
-        error = self._why_not()
-        if error is None:
-            return
-        for waiters in (self._run_waiters, self._task_waiters):
-            for futures in waiters.values():
-                for future in futures:
-                    if not future.done():
-                        future.set_exception(error)
-            waiters.clear()
+    def _forget_old(self) -> None:
+        """Keep memory bounded: the oldest final runs are in the ledger, and are taken back from there if need be."""
+        while self._final_tasks > KEPT_TASKS and len(self._final_runs) > 1:
+            run_id = next(iter(self._final_runs))
+            self._final_tasks -= self._final_runs.pop(run_id)
+            self.intake.forget(self.state.forget(run_id))
 
     def _finish(self) -> None:
         self.closed = True
         if self._wake is not None:
             self._wake.cancel()
-        self._wake_all()
-        _resolve(self._closed_waiters)
-        self._closed_waiters.clear()
+        self._waiters.closed()
 
-    async def committed(self) -> None:
-        """Wait until all that was decided so far is in the ledger.
+    # -- its end -------------------------------------------------------------------------------------------------------
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more work, let running tasks end for at most `timeout_s`, then stop them, then the slots.
+
+        Always returns: what cannot be stopped is killed, what cannot be killed is left behind.
 
         Raises:
-            StoreError: the ledger failed.
+            StoreError: finished work could not be written.
         """
-        number = self._last_number()
-        if self.store_error is None and self._written_number < number:
-            future: asyncio.Future[None] = self._loop.create_future()
-            self._commit_waiters.append((number, future))
-            await future
-        if self.store_error is not None:
-            raise self.store_error
+        if not self.closed:
+            done = asyncio.wrap_future(self.when_closed())
+            self.handle(inputs.Drain(time.time()))
+            for wait_s in (timeout_s, DRAIN_STEP_S, DRAIN_STEP_S):
+                if (await asyncio.wait({done}, timeout=wait_s))[0]:
+                    break
+                self.handle(inputs.DrainTimedOut(time.time()))
+            else:
+                if not (await asyncio.wait({done}, timeout=DRAIN_STEP_S))[0]:
+                    self._finish()
+        await self._release()
 
-    def _last_number(self) -> int:
-        """The number of the latest batch that holds anything."""
-        return self._batch.number if self._batch else self._batch.number - 1
-
-    async def release(self) -> None:
+    async def _release(self) -> None:
         """After the drain: give back what the backend and the ledger hold."""
+        if self._released:
+            return
+        self._released = True
         for runner in list(self.runners.values()):
             await runner.close(kill=True)
         self.runners.clear()
         await self.backend.close()
-        self.ledger.close_pool(self.pool_id)
-        self.ledger.close()
+        try:
+            if self.store_error is not None:
+                self.retry_writes()
+            await self.committed()
+            self.ledger.close_pool(self.pool_id)
+        finally:
+            self.ledger.close()
 
     async def set_budget(self, limit_nano: int | None, *, fresh: bool) -> None:
         """Move the wall, or open a new budget."""
         if fresh:
-            self.budget = await asyncio.to_thread(
-                self.ledger.open_budget,
-                self.budget.name,
-                limit_usd=None if limit_nano is None else usd(limit_nano),
-                fresh=True,
-                play_money=self.budget.play_money,
+            await self.committed()
+            self._money.replaced(
+                await asyncio.to_thread(
+                    self.ledger.open_budget,
+                    self.budget.name,
+                    limit_usd=None if limit_nano is None else usd(limit_nano),
+                    fresh=True,
+                    play_money=self.budget.play_money,
+                )
             )
-            self._own = _OwnBookings()
-            self._see_budget(self.budget)
+            self.handle(inputs.BudgetRead(time.time(), self._money.as_core_sees()))
         self.handle(inputs.SetBudget(time.time(), limit_nano))
         await self.committed()
 
     # -- what there is of a task ---------------------------------------------------------------------------------------
 
     def task_result(self, task: TaskRecord) -> TaskResult:
-        """What there is of a task, over all its attempts."""
-        return result_of(task, self._attempts_of(task.id), self.backend.info.name)
+        """What there is of a task, over all its attempts; may be asked from any thread."""
+        late = ended_by_task(self._journal.uncommitted())
+        attempts = merged(queries.attempts(self.ledger, task.id), late.get(task.id, ()))
+        return result_of(task, attempts, self.backend.info.name)
 
     def task_results(self, tasks: list[TaskRecord]) -> list[TaskResult]:
         """The same for the tasks of one run."""
         if not tasks:
             return []
+        late = ended_by_task(self._journal.uncommitted())
         attempts: dict[str, list[AttemptRecord]] = {}
         for attempt in queries.run_attempts(self.ledger, tasks[0].run_id):
             attempts.setdefault(attempt.task_id, []).append(attempt)
-        return [
-            result_of(task, self._with_unwritten(task.id, attempts.get(task.id, [])), self.backend.info.name)
-            for task in tasks
-        ]
-
-    def _attempts_of(self, task_id: str) -> list[AttemptRecord]:
-        return self._with_unwritten(task_id, queries.attempts(self.ledger, task_id))
-
-    def _with_unwritten(self, task_id: str, attempts: list[AttemptRecord]) -> list[AttemptRecord]:
-        """A full disk loses nothing that was paid for, as long as the kernel lives: it is in the waiting batches."""
-        for batch in self._unwritten:
-            for event in batch.events:
-                if isinstance(event, events.AttemptEnded) and event.task_id == task_id:
-                    ended = AttemptRecord(
-                        task_id, event.attempt, "", event.state, finished_at=event.at, result=event.result
-                    )
-                    attempts = [a for a in attempts if a.number != event.attempt] + [ended]
-        return attempts
+        backend = self.backend.info.name
+        return [result_of(task, merged(attempts.get(task.id, []), late.get(task.id, ())), backend) for task in tasks]
 
     # -- who watches ---------------------------------------------------------------------------------------------------
 
@@ -568,41 +585,13 @@ class Engine:
 
     def slots(self) -> list[SlotRecord]:
         """The slots as they are now, with process, session and memory."""
-        return [
-            self.runners[slot.id].describe(slot) if slot.id in self.runners else slot for slot in self.state.slots()
-        ]
+        described: list[SlotRecord] = []
+        for slot in self.state.slots():
+            runner = self.runners.get(slot.id)  # asked once: another thread may look while the slot is closed
+            described.append(runner.describe(slot) if runner is not None else slot)
+        return described
 
 
 _FINAL_RUNS = frozenset({RunState.COMPLETED, RunState.CANCELLED, RunState.INTERRUPTED, RunState.FAILED})
+_QUEUED = frozenset({TaskState.PENDING, TaskState.WAITING})
 _STOPPED = Failure(FailureKind.TASK, "stopped", "stopped before its prompt was sent")
-
-
-def _resolve(futures: Iterable[cf.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
-
-
-class _OwnBookings:
-    """What this pool has committed to a budget that others may share: the rest of the ledger's sums is theirs."""
-
-    def __init__(self) -> None:
-        self.spent_nano = 0
-        self.reserved_nano = 0
-        self._reserved: dict[tuple[str, int], int] = {}
-
-    def book(self, event: events.Event, refused: frozenset[tuple[str, int]]) -> None:
-        """Take over a committed event."""
-        match event:
-            case events.TaskRunning():
-                if (event.task_id, event.attempt) not in refused:
-                    self._add(event.task_id, event.attempt, event.reserved_nano)
-            case events.ReservationExtended():
-                self._add(event.task_id, event.attempt, event.added_nano)
-            case events.AttemptEnded():
-                self.reserved_nano -= self._reserved.pop((event.task_id, event.attempt), 0)
-                self.spent_nano += event.result.cost_nano
-
-    def _add(self, task_id: str, attempt: int, nano: int) -> None:
-        self.reserved_nano += nano
-        self._reserved[task_id, attempt] = self._reserved.get((task_id, attempt), 0) + nano

@@ -20,6 +20,8 @@ from claude_pool_nb.records import RunRecord, TaskRecord, nano
 from claude_pool_nb.redact import redact
 from claude_pool_nb.sessions.base import Backend
 
+MAX_RESOLVED = 2_000
+"""So many resolved options are remembered."""
 MAX_PROMPT_BYTES = 8_000_000
 """A longer prompt is refused by name: no model reads it."""
 DEFAULT_CACHEABLE_TOKENS = 1_024
@@ -37,8 +39,6 @@ class _TaskNote:
     overrides: TaskOverrides
     overrides_json: str
     """What they are known by; made once, because every attempt asks for it."""
-    prompt: str | None = None
-    """Only where the core's is redacted."""
     config: PoolConfig | None = None
     """Only where it is not the pool's: a resumed run keeps the configuration it was made with."""
 
@@ -53,7 +53,8 @@ class Intake:
     slot_configs: dict[str, SlotConfig] = field(default_factory=dict)
     context: dict[str, str] = field(default_factory=dict)
     _notes: dict[str, _TaskNote] = field(default_factory=dict)
-    _prompts: dict[str, str] = field(default_factory=dict)
+    _secret_prompts: dict[str, str] = field(default_factory=dict)
+    """Texts that hold a secret: the records have them redacted."""
     _resolved: dict[tuple[str, str | None, int], ResolvedConfig] = field(default_factory=dict)
     _configs: dict[str, PoolConfig] = field(default_factory=dict)
 
@@ -85,6 +86,8 @@ class Intake:
             known = resolve(
                 config or self.config, slot, overrides, context=self.context, backend=self.backend.info.name
             )
+            if len(self._resolved) >= MAX_RESOLVED:
+                self._resolved.clear()
             self._resolved[key] = known
         return known
 
@@ -93,18 +96,23 @@ class Intake:
         note = self._notes[task_id]
         return self.resolve(note.overrides, slot_id, note.config, overrides_json=note.overrides_json)
 
+    def options_of_record(self, task: TaskRecord, run: RunRecord, slot_id: str | None = None) -> ResolvedConfig:
+        """The options of any task of the ledger: its run's configuration holds, as it would if it were run again."""
+        return self.resolve(TaskOverrides.from_json(task.overrides), slot_id, self._config_of(run))
+
     def options_of_slot(self, slot_id: str) -> ResolvedConfig:
         """The options with which a slot is opened before it has a task."""
         return self.resolve(None, slot_id)
 
-    def prompt_of(self, task_id: str) -> str:
+    def prompt_of(self, task: TaskRecord) -> str:
         """The text to send."""
-        return self._prompts[task_id]
+        return self._secret_prompts.get(task.id, task.prompt)
 
     def forget(self, task_ids: Iterable[str]) -> None:
-        """These tasks are final and told: their texts are in the ledger."""
+        """The core holds these tasks no more: what is needed to run them again is in the ledger."""
         for task_id in task_ids:
-            self._prompts.pop(task_id, None)
+            self._notes.pop(task_id, None)
+            self._secret_prompts.pop(task_id, None)
 
     # -- new runs ------------------------------------------------------------------------------------------------------
 
@@ -129,6 +137,14 @@ class Intake:
                 raise ConfigError(f"{where} has {len(prompt):,} characters; at most {MAX_PROMPT_BYTES:,} can be sent")
             checked.append(prompt)
         return checked
+
+    def check_options(self, overrides: TaskOverrides) -> None:
+        """See that tasks can have these options.
+
+        Raises:
+            ConfigError: they contradict each other, or no slot has their role.
+        """
+        self._plan(overrides)
 
     def specs(
         self,
@@ -191,7 +207,8 @@ class Intake:
     def _spec(self, record: TaskRecord, prompt: str, plan: _Plan) -> TaskSpec:
         options = plan.options
         self._notes[record.id] = _TaskNote(plan.overrides, plan.overrides_json, config=plan.config)
-        self._prompts[record.id] = prompt
+        if prompt != record.prompt:
+            self._secret_prompts[record.id] = prompt
         backend = self.backend.info.name
         patience = options.slot_assignment_timeout_s
         return TaskSpec(
@@ -225,20 +242,24 @@ class Intake:
                 f"run {run.id} was made on the {run.backend} backend and this pool is on "
                 f"{self.backend.info.name}; start one with `%pool start --backend {run.backend} --replace`"
             )
-        config = None
-        if run.config not in {"{}", self.config.to_json()}:
-            config = self._configs.get(run.config)
-            if config is None:
-                config = self._configs[run.config] = PoolConfig.from_json(run.config)
+        config = self._config_of(run)
         made: list[TaskSpec] = []
         plans: dict[str, _Plan] = {}
         for record in tasks:
             plan = plans.get(record.overrides)
             if plan is None:
                 plan = plans[record.overrides] = self._plan(TaskOverrides.from_json(record.overrides), config)
-            prompt = (prompts or {}).get(record.id) or self._prompts.get(record.id) or record.prompt
+            prompt = (prompts or {}).get(record.id) or self.prompt_of(record)
             made.append(self._spec(record, prompt, plan))
         return tuple(made)
+
+    def _config_of(self, run: RunRecord) -> PoolConfig | None:
+        """The configuration that a run was made with; None if it is the pool's."""
+        if run.config in {"{}", self.config.to_json()}:
+            return None
+        if run.config not in self._configs:
+            self._configs[run.config] = PoolConfig.from_json(run.config)
+        return self._configs[run.config]
 
 
 @dataclass(frozen=True, slots=True)

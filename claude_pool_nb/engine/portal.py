@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
-from claude_pool_nb.errors import BlockingCall, ConfigError
+from claude_pool_nb.errors import BlockingCall, ConfigError, PoolClosed
 
 T = TypeVar("T")
 
@@ -152,10 +152,11 @@ class LoopThread:
             self._block(future)
         return earlier + latch.count
 
-    @staticmethod
-    def _block(future: cf.Future[T]) -> None:
+    def _block(self, future: cf.Future[T]) -> None:
         while not future.done():
             cf.wait([future], timeout=POLL_S)
+            if not self._thread.is_alive() and not future.done():
+                raise PoolClosed("the pool's thread has ended, and its work with it; start a new pool")
 
     def _post(self, interrupted: Interrupted, count: int) -> None:
         if not self._loop.is_closed():
@@ -193,6 +194,7 @@ class InlineLoop:
         import nest_asyncio
 
         self._loop = asyncio.new_event_loop()
+        self._unanswered = False
         nest_asyncio.apply(self._loop)
 
     @property
@@ -201,32 +203,47 @@ class InlineLoop:
         return self._loop
 
     def call(self, coro: Coroutine[Any, Any, T], *, then_waits: bool = False) -> T:
-        """Run a coroutine to its end in this thread; an interrupt is raised where it strikes."""
-        return self._loop.run_until_complete(coro)
+        """Run a coroutine to its end in this thread."""
+        with counting_sigint(lambda _count: None) as latch:
+            result = self._loop.run_until_complete(coro)
+        self._unanswered = bool(latch.count) and then_waits
+        if latch.count and not then_waits:
+            raise KeyboardInterrupt
+        return result
 
     def wait(self, future: cf.Future[T], interrupted: Interrupted) -> int:
         """Run the loop until `future` is done, counting interrupts."""
+        earlier, self._unanswered = int(self._unanswered), False
 
         async def until_done() -> None:
             wrapped = asyncio.wrap_future(future)
             while not wrapped.done():
                 await asyncio.wait({wrapped}, timeout=POLL_S)
 
-        with counting_sigint(self._queue(interrupted)) as latch:
+        if earlier:
+            self._loop.call_soon(interrupted, earlier)
+        with counting_sigint(lambda count: self._queue(interrupted, count + earlier)) as latch:
             self._loop.run_until_complete(until_done())
-        return latch.count
+        return earlier + latch.count
 
-    def _queue(self, interrupted: Interrupted) -> Interrupted:
-        def queue(count: int) -> None:
-            self._loop.call_soon(interrupted, count)
-
-        return queue
+    def _queue(self, interrupted: Interrupted, count: int) -> None:
+        self._loop.call_soon(interrupted, count)
 
     def stop(self) -> None:
-        """Close the loop."""
-        if not self._loop.is_closed():
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
+        """Cancel what still runs and close the loop. Safe to call twice."""
+        if self._loop.is_closed():
+            return
+
+        async def end() -> None:
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        self._loop.run_until_complete(end())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
 
 
 async def wait_elsewhere(future: cf.Future[T], post: Callable[[Interrupted, int], None], interrupted: Interrupted) -> T:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from claude_pool_nb.events import AttemptEnded, Event
 from claude_pool_nb.records import (
     AttemptRecord,
     CostBasis,
@@ -13,6 +14,7 @@ from claude_pool_nb.records import (
     TaskState,
     TurnResult,
     Usage,
+    evolve,
     usd,
 )
 
@@ -64,3 +66,23 @@ def result_of(task: TaskRecord, attempts: Sequence[AttemptRecord], backend: str)
         tags=task.tags,
         backend=backend,
     )
+
+
+def ended_by_task(uncommitted: Iterable[Event]) -> dict[str, list[AttemptEnded]]:
+    """The attempts that are over and not in the ledger yet: what was paid for is shown, whatever the disk says."""
+    found: dict[str, list[AttemptEnded]] = {}
+    for event in uncommitted:
+        if isinstance(event, AttemptEnded) and not event.late:
+            found.setdefault(event.task_id, []).append(event)
+    return found
+
+
+def merged(attempts: list[AttemptRecord], ended: Sequence[AttemptEnded]) -> list[AttemptRecord]:
+    """A task's attempts from the ledger, brought up to what is not in it yet."""
+    if not ended:
+        return attempts
+    found = {attempt.number: attempt for attempt in attempts}
+    for event in ended:
+        known = found.get(event.attempt) or AttemptRecord(event.task_id, event.attempt, slot_id="")
+        found[event.attempt] = evolve(known, state=event.state, finished_at=event.at, result=event.result)
+    return [found[number] for number in sorted(found)]

@@ -92,6 +92,7 @@ class SlotRunner:
         self._stop_task: asyncio.Task[None] | None = None
         self._turn: asyncio.Task[TurnResult] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._over = False
 
     @property
     def info(self) -> SessionInfo:
@@ -120,6 +121,8 @@ class SlotRunner:
         """
         self._stay_awake()
         await self._drop(kill=self.session.broken if self.session else False)
+        if self._over:
+            raise SessionError(f"slot {self.slot_id} was closed while its session opened")
         session = self._backend.session(self.slot_id)
         self.session, self.options = session, options
         try:
@@ -158,16 +161,25 @@ class SlotRunner:
         return options is not None and (options.conversation is not None or options.slot_mode is SlotMode.PERSISTENT)
 
     async def close(self, *, kill: bool = False) -> None:
-        """End the session, if there is one, and wait for it."""
+        """End the session, if there is one, and wait for it; it opens no other."""
+        self._over = True
         self._stay_awake()
         await self._drop(kill=kill)
         if self._closing:
             await asyncio.wait(self._closing, timeout=KILL_GRACE_S)
 
+    async def give_up(self) -> None:
+        """The session is in no known state: kill it; the next task gets a new one."""
+        await self._drop(kill=True)
+
     async def _drop(self, *, kill: bool) -> None:
+        """End the session; also if whoever waits for that is cancelled, because its process would stay."""
         session, self.session = self.session, None
         if session is not None:
-            await session.close(kill=kill)
+            closing = asyncio.get_running_loop().create_task(session.close(kill=kill))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            await asyncio.shield(closing)
 
     def _sleep_later(self) -> None:
         """Close the process of a slot that has nothing to do, to give its memory back."""

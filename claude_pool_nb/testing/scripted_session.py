@@ -76,11 +76,10 @@ class ScriptedSession:
         self.turns += 1
         if backend.spending_nano:
             yield TurnStarted(Usage(input_tokens=1), backend.spending_nano)
-        if backend.delay_s or backend.held is not None:
-            if await self._stopped():
-                yield TextDelta("par")
-                yield TurnResult(output="par", failure=_INTERRUPTED, cost_nano=backend.cost_nano // 2, model="scripted")
-                return
+        if (backend.delay_s or backend.held is not None) and await self._stopped():
+            yield TextDelta("par")
+            yield TurnResult(output="par", failure=_INTERRUPTED, cost_nano=backend.cost_nano // 2, model="scripted")
+            return
         given = backend.answer(turn)
         if isinstance(given, Exception):
             self._broken = True
@@ -94,7 +93,8 @@ class ScriptedSession:
 
     async def _stopped(self) -> bool:
         """Wait for the scripted time (or the gate); True if the turn was interrupted meanwhile."""
-        woken = self._woken = asyncio.get_running_loop().create_future()
+        woken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._woken = woken
         if self._backend.held is None:  # a timer and nothing else: a turn is to take what it says and no more
             timer = asyncio.get_running_loop().call_later(self._backend.delay_s, self._wake, False)
             try:
