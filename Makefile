@@ -51,7 +51,7 @@ test: lint
 	$(BIN)/python -m pytest --doctest-modules $(PYTEST_FLAGS) claude_pool_nb tests
 
 bench: $(VENV)/.test
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
