@@ -64,6 +64,9 @@ def test_caps_are_inclusive() -> None:
     assert world.stops == []
     world.done("r1.1", cost=50)
     assert repr(world.state) == "<Pool 1 resetting | 1 completed | $5e-08 spent of $5e-08>"
+    dearer = World(1, limit=50).open().submit({"cap_nano": 51})
+    assert dearer.state.task("r1.1").state is TaskState.FAILED
+    assert not dearer.ledger.attempts
 
 
 def test_a_cap_holds_over_all_attempts() -> None:

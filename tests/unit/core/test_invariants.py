@@ -105,6 +105,7 @@ class Pools(RuleBasedStateMachine):
             assert state.paused is None
             assert not state.draining
             assert world.at >= state._limit.until_at
+            assert (state._money.room_nano or 0) >= 0  # 3: spent and reserved are within the budget
         for command in sent:
             self.in_turn(command)
 
@@ -487,7 +488,7 @@ class Pools(RuleBasedStateMachine):
 
 TestPools = Pools.TestCase
 TestPools.settings = settings(
-    max_examples=300,
+    max_examples=200,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     stateful_step_count=40,
     deadline=None,
