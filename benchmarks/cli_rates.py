@@ -89,7 +89,10 @@ async def compare(slots: int, latency_ms: int, rounds: int, folder: str) -> dict
 
     warm, cold, first = amounts(slots, latency_ms)
     pool = Pool(
-        slots=slots, model=MODEL, system_prompt=SYSTEM_PROMPT, store=os.path.join(folder, f"{slots}-{latency_ms}.sqlite")
+        slots=slots,
+        model=MODEL,
+        system_prompt=SYSTEM_PROMPT,
+        store=os.path.join(folder, f"{slots}-{latency_ms}.sqlite"),
     )
 
     def in_pool(tasks: int) -> float:

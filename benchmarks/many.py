@@ -66,7 +66,9 @@ def child_main(arguments: list[str]) -> None:
     with Pool(slots=SLOTS, backend="demo", demo_latency_s=0, store=arguments[0]) as pool:
         warm = pool.fan_out(["How many words are in this?"] * 50)
         len(warm.frame)
-        prompts = [f"Classify the sentiment of review {n}: the food was good, the waiter was not." for n in range(TASKS)]
+        prompts = [
+            f"Classify the sentiment of review {n}: the food was good, the waiter was not." for n in range(TASKS)
+        ]
         gc.collect()
         before = process.memory_info().rss
         lag, peak = Lag(pool._portal.loop), Peak()
@@ -98,9 +100,7 @@ def child_main(arguments: list[str]) -> None:
 
 def measure(rounds: int) -> list[Table]:
     with tempfile.TemporaryDirectory() as folder:
-        middle = medians(
-            child("benchmarks.many", os.path.join(folder, f"{number}.sqlite")) for number in range(rounds)
-        )
+        middle = medians(child("benchmarks.many", os.path.join(folder, f"{number}.sqlite")) for number in range(rounds))
     table = Table(
         f"{TASKS:,} prompts in one fan_out: demo without latency, {SLOTS} slots, ledger on disk",
         "python -m benchmarks.many",

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 KEPT_TABLES = 64
 """Inputs of so many runs are kept as they were given; those of older runs are read from the ledger."""
+MANY_PROMPTS = 500
+"""A call with more prompts than this is prepared beside the loop."""
 
 
 class AsyncPool(Views):
@@ -212,7 +214,11 @@ class AsyncPool(Views):
         engine.intake.check_options(checked)
         number = await asyncio.wrap_future(engine.ledger.allocate_run())
         run_id = f"r{number}"
-        specs = engine.intake.specs(run_id, prompts, checked, inputs=table.inputs_json())
+        if len(prompts) > MANY_PROMPTS:  # not on the loop: running tasks would wait for it
+            make = asyncio.to_thread(engine.intake.specs, run_id, prompts, checked, inputs=table.inputs_json())
+            specs = await make
+        else:
+            specs = engine.intake.specs(run_id, prompts, checked, inputs=table.inputs_json())
         run = RunRecord(
             id=run_id,
             verb=verb,

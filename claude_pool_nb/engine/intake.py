@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from claude_pool_nb import pricing
 from claude_pool_nb.config import PoolConfig, ResolvedConfig, SlotConfig, TaskOverrides, resolve
@@ -258,7 +258,8 @@ class Intake:
         if run.config in {"{}", self.config.to_json()}:
             return None
         if run.config not in self._configs:
-            self._configs[run.config] = PoolConfig.from_json(run.config)
+            # The environment may hold secrets and is not in the ledger: this pool's own takes its place.
+            self._configs[run.config] = replace(PoolConfig.from_json(run.config), env=self.config.env)
         return self._configs[run.config]
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from claude_pool_nb.core.commands import Closed, Command
-from claude_pool_nb.errors import StoreError
+from claude_pool_nb.errors import StoreConflict, StoreError
 from claude_pool_nb.events import Event
 from claude_pool_nb.store.ledger import Ledger, WriteResult
 
@@ -136,7 +136,14 @@ class Journal:
                 future.set_result(None)
 
     def retry(self) -> None:
-        """Write what could not be written."""
+        """Write what could not be written.
+
+        Raises:
+            StoreConflict: the ledger will never take it: another kernel has settled this pool's work as that of a
+                dead one.
+        """
+        if isinstance(self.error, StoreConflict):
+            raise self.error
         self.error = None
         kept, self._kept = self._kept, []
         for batch in kept:
