@@ -1,0 +1,58 @@
+"""Pools on scripted sessions: no process, no network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from claude_pool_nb.pool import Pool
+from claude_pool_nb.testing.scripted_session import ScriptedBackend
+
+MakePool = Callable[..., Pool]
+
+
+@pytest.fixture
+def make_pool() -> Iterator[MakePool]:
+    """Make pools on a scripted backend and a ledger in memory; they are closed at the end."""
+    with ExitStack() as stack:
+
+        def make(backend: ScriptedBackend | None = None, **options: Any) -> Pool:
+            given = {"slots": 2, "store": ":memory:", **options}
+            pool = Pool(backend=backend or ScriptedBackend(), **given)
+            stack.callback(pool.close)
+            return pool
+
+        yield make
+
+
+class Held:
+    """A backend whose turns wait until they are let go, and how to let them go from the test's thread."""
+
+    def __init__(self, **options: Any) -> None:
+        self.gate = asyncio.Event()
+        self.backend = ScriptedBackend(held=self.gate, **options)
+
+    def let_go(self, pool: Pool) -> None:
+        """Let all turns go on."""
+        pool._portal.loop.call_soon_threadsafe(self.gate.set)
+
+
+@pytest.fixture
+def held() -> Held:
+    """A backend whose turns wait."""
+    return Held()
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    """Wait for something that another thread does."""
+    import time
+
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("it did not happen in time")
+        time.sleep(0.005)
