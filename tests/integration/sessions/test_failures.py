@@ -119,6 +119,9 @@ async def test_a_stream_the_cli_mends_is_a_success(session: Session, api: Script
     assert result.output == "mended"
     assert len(api.requests) >= 2
     assert result.cost_nano >= 1_100_000, "the answer at least was paid"
+    assert result.cost_basis is CostBasis.ESTIMATED, "what broke off was paid too, and counted by nobody"
+    await session.reset()
+    assert (await ask(session)).cost_basis is CostBasis.EXACT
 
 
 async def test_html_is_a_failure(session: Session, api: ScriptedAPI) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -230,3 +231,22 @@ async def test_killed_in_mid_answer_books_what_was_streamed(session: Session, ap
     assert result.usage.input_tokens == 2000
     assert result.cost_nano == result.usage.input_tokens * 1000 + result.usage.output_tokens * 5000
     assert result.output.startswith("word")
+
+
+async def test_a_process_is_to_be_replaced_after_many_tasks_or_when_it_is_large(api: ScriptedAPI) -> None:
+    """The number of tasks and the memory are limits of the backend, or of the options where they name one."""
+    session = ClaudeBackend(max_tasks=2).session("s1")
+    await session.open(OPTIONS)
+    assert session.info.rss_bytes is not None
+    assert session.info.rss_bytes > 50 << 20
+    for wanted in (False, True):
+        await hear(session, Turn("hello", OPTIONS))
+        await session.reset()
+        assert session.needs_recycling is wanted
+    await session.close()
+    assert session.info.rss_bytes is None
+    large = replace(OPTIONS, max_rss_bytes=1 << 20)
+    session = ClaudeBackend().session("s1")
+    await session.open(large)
+    assert session.needs_recycling
+    await session.close()
