@@ -47,8 +47,6 @@ class ClaudeSession:
 
     Args:
         price: What a usage costs at list price, for estimates.
-        max_tasks: After how many tasks the process should be replaced.
-        max_rss_bytes: Above which memory it should be replaced.
 
     Example:
         >>> session = ClaudeSession(lambda model, usage: None)
@@ -56,10 +54,8 @@ class ClaudeSession:
         ('', False, None)
     """
 
-    def __init__(self, price: Price, *, max_tasks: int = 500, max_rss_bytes: int = 1 << 30) -> None:
+    def __init__(self, price: Price) -> None:
         self._price = price
-        self._max_tasks = max_tasks
-        self._max_rss_bytes = max_rss_bytes
         self._wire: Wire | None = None
         self._launch: launching.Launch | None = None
         self._options: ResolvedConfig | None = None
@@ -112,11 +108,14 @@ class ClaudeSession:
 
     @property
     def needs_recycling(self) -> bool:
-        """True after many tasks, or when its process has grown large."""
+        """True after as many tasks as its options allow, or when its process has outgrown them."""
         options = self._options
-        max_tasks = (options and options.max_tasks_per_process) or self._max_tasks
-        max_rss_bytes = (options and options.max_rss_bytes) or self._max_rss_bytes
-        return self._tasks >= max_tasks or (self._memory() or 0) > max_rss_bytes
+        if options is None:
+            return False
+        max_tasks, max_rss_bytes = options.max_tasks_per_process, options.max_rss_bytes
+        if max_tasks is not None and self._tasks >= max_tasks:
+            return True
+        return max_rss_bytes is not None and (self._memory() or 0) > max_rss_bytes
 
     def _memory(self) -> int | None:
         """Resident bytes of the process and its children; read only now and then."""
@@ -301,7 +300,7 @@ class ClaudeSession:
                 for event in reader.take():
                     yield event
                 if reader.retry is not None:
-                    await self._weigh_retry(reader)
+                    await self._weigh_retry(reader, turn.options)
             for event in reader.take():
                 yield event
             result = self._conclude(reader, turn.options, wire, probe_nano)
@@ -340,7 +339,7 @@ class ClaudeSession:
             return cost, hung(request, CONTROL_S)
         return cost, None
 
-    async def _weigh_retry(self, reader: TurnReader) -> None:
+    async def _weigh_retry(self, reader: TurnReader, options: ResolvedConfig) -> None:
         """Take the CLI's notice that it would ask again as the answer, if the API refused before any work was done.
 
         The pool does its own retries, on one clock for all slots; and only the notice tells how long the API asked
@@ -349,6 +348,8 @@ class ClaudeSession:
         notice = RetryNotice.of(reader.retry or {})
         if notice.status is None or self._stopping or reader.refusal is not None:
             return
+        if notice.status == 529 and options.fallback_model is not None:
+            return  # the CLI asks a few times more, then the other model
         if not reader.started or notice.status in {401, 403}:
             reader.refusal = notice
             await self.interrupt()

@@ -24,8 +24,6 @@ class ClaudeBackend:
     """Sessions on the claude CLI that claude-agent-sdk ships.
 
     Args:
-        max_tasks: After how many tasks a session asks to be replaced.
-        max_rss_bytes: Above which memory it asks so.
         options: What the pool will run with; used to see what account there is, for the notice of `info`.
         price: What a usage costs at list price; by default `claude_pool_nb.pricing`.
 
@@ -37,13 +35,9 @@ class ClaudeBackend:
     def __init__(
         self,
         *,
-        max_tasks: int = 500,
-        max_rss_bytes: int = 1 << 30,
         options: ResolvedConfig | None = None,
         price: Callable[[str | None, Usage], int | None] | None = None,
     ) -> None:
-        self._max_tasks = max_tasks
-        self._max_rss_bytes = max_rss_bytes
         self._options = options or ResolvedConfig()
         self._price = price
 
@@ -80,7 +74,7 @@ class ClaudeBackend:
 
     def session(self, slot_id: str) -> Session:
         """A session, not yet open."""
-        return ClaudeSession(self.estimate_nano, max_tasks=self._max_tasks, max_rss_bytes=self._max_rss_bytes)
+        return ClaudeSession(self.estimate_nano)
 
     def estimate_nano(self, model: str | None, usage: Usage) -> int | None:
         """What that usage costs at list price in nanodollars; None if no price is known."""

@@ -234,9 +234,9 @@ async def test_killed_in_mid_answer_books_what_was_streamed(session: Session, ap
 
 
 async def test_a_process_is_to_be_replaced_after_many_tasks_or_when_it_is_large(api: ScriptedAPI) -> None:
-    """The number of tasks and the memory are limits of the backend, or of the options where they name one."""
-    session = ClaudeBackend(max_tasks=2).session("s1")
-    await session.open(OPTIONS)
+    """The number of tasks and the memory are limits of the options; where these name none there is no limit."""
+    session = ClaudeBackend().session("s1")
+    await session.open(replace(OPTIONS, max_tasks_per_process=2, max_rss_bytes=None))
     assert session.info.rss_bytes is not None
     assert session.info.rss_bytes > 50 << 20
     for wanted in (False, True):
@@ -245,8 +245,7 @@ async def test_a_process_is_to_be_replaced_after_many_tasks_or_when_it_is_large(
         assert session.needs_recycling is wanted
     await session.close()
     assert session.info.rss_bytes is None
-    large = replace(OPTIONS, max_rss_bytes=1 << 20)
     session = ClaudeBackend().session("s1")
-    await session.open(large)
+    await session.open(replace(OPTIONS, max_tasks_per_process=None, max_rss_bytes=1 << 20))
     assert session.needs_recycling
     await session.close()
