@@ -35,6 +35,8 @@ _PASSED = (
 PROMPT_RETRIES, AGENT_RETRIES = 1, 3
 """How often the CLI may ask the API again. Its first notice of a refused first request is taken as the answer, so that
 the pool retries; in the middle of an agent's turn a retry of the CLI's saves the work done so far."""
+FALLBACK_RETRIES = 3
+"""With a fallback model: the CLI turns to it when the first model was overloaded so often."""
 
 
 @dataclass(slots=True)
@@ -183,7 +185,10 @@ def environment(options: ResolvedConfig, inherited: Mapping[str, str] | None = N
     """
     source = os.environ if inherited is None else inherited
     env = {name: value for name, value in source.items() if _passes(name)}
-    env["CLAUDE_CODE_MAX_RETRIES"] = str(PROMPT_RETRIES if options.tools == () else AGENT_RETRIES)
+    retries = PROMPT_RETRIES if options.tools == () else AGENT_RETRIES
+    if options.fallback_model is not None:
+        retries = max(retries, FALLBACK_RETRIES)
+    env["CLAUDE_CODE_MAX_RETRIES"] = str(retries)
     env["CLAUDE_CODE_DISABLE_ATTACHMENTS"] = "1"
     env["CLAUDE_CODE_DISABLE_FILE_MENTIONS"] = "1"
     if options.max_output_tokens is not None:
