@@ -116,9 +116,10 @@ class AsyncPool(Views):
         """
         if self._engine is None:
             self._loop = asyncio.get_running_loop()
-            self._prices = self._loop.run_in_executor(None, pricing.warm_up)
             self._engine = await assemble(self._setup)
             self._engine.start()
+            # While the sessions open: the first call waits for the price list, the loop never does.
+            self._prices = self._loop.run_in_executor(None, pricing.warm_up)
         return self
 
     async def __aenter__(self) -> Self:
