@@ -152,6 +152,7 @@ class ClaudeSession:
             else:
                 self._session_id, self._resume_point = options.resume_session_id, options.resume_at
                 await self._read_resumed_meter()
+            self._launch.remove_mcp_file()
         except BaseException:
             await self.close(kill=True)
             raise
@@ -372,6 +373,8 @@ class ClaudeSession:
                 failure = of_notice(reader.refusal)
             elif failure is not None and failure.kind is FailureKind.LIMIT and reader.retry is None:
                 failure = replace(failure, retry_after_s=LONG_WAIT_S)
+            if failure is not None and failure.kind is FailureKind.LIMIT and reader.resets_at is not None:
+                failure = replace(failure, retry_after_s=max(0.0, reader.resets_at - time.time()))
             structured = raw.get("structured_output")
             turns = int(raw.get("num_turns") or 0)
             api_s = float(raw.get("duration_api_ms") or 0) / 1000

@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +48,21 @@ class Launch:
     cwd: str
     initialize: dict[str, Any]
     """What is sent first."""
-    files: list[Path] = field(default_factory=list)
-    """Private files and folders that go when the process goes."""
+    mcp_file: Path | None = None
+    """The private file of MCP servers; the CLI reads it once, while it starts."""
+    folder: Path | None = None
+    """The working directory, where it was made for this process alone."""
+
+    def remove_mcp_file(self) -> None:
+        """Remove the file of MCP servers, which may hold secrets."""
+        if self.mcp_file is not None:
+            self.mcp_file.unlink(missing_ok=True)
 
     def remove_files(self) -> None:
-        """Remove what was made for this process alone."""
-        for path in self.files:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        self.files.clear()
+        """Remove all that was made for this process alone."""
+        self.remove_mcp_file()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def find_cli(cli_path: str | None = None) -> str:
@@ -233,9 +237,8 @@ def _workdir(options: ResolvedConfig, launch: Launch) -> str:
         return os.getcwd()
     if options.tools == () or keeps_transcript(options):
         return str(empty_directory())
-    own = Path(tempfile.mkdtemp(prefix="claude-pool-nb-"))
-    launch.files.append(own)
-    return str(own)
+    launch.folder = Path(tempfile.mkdtemp(prefix="claude-pool-nb-"))
+    return str(launch.folder)
 
 
 def empty_directory() -> Path:
@@ -256,8 +259,7 @@ def _private_file(servers: dict[str, Any], launch: Launch) -> Path:
     """Write the MCP servers where only this user reads them."""
     body = servers if "mcpServers" in servers else {"mcpServers": servers}
     handle, name = tempfile.mkstemp(prefix="claude-pool-nb-", suffix=".json")  # mode 0600
-    path = Path(name)
-    launch.files.append(path)
+    launch.mcp_file = Path(name)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(body, file)
-    return path
+    return launch.mcp_file

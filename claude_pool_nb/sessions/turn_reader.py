@@ -89,6 +89,8 @@ class TurnReader:
         """The message that ends the turn."""
         self.error: str | None = None
         """The CLI's word for what went wrong, where an assistant message carried one."""
+        self.resets_at: float | None = None
+        """When the account's limit is lifted, where it was reached and the CLI said so; unix seconds."""
         self.retry: dict[str, Any] | None = None
         """The last notice of the CLI that it tries the API again."""
         self.last_message_id: str | None = None
@@ -112,6 +114,10 @@ class TurnReader:
             return self._stir()
         if kind == "system":
             return self._system(message)
+        if kind == "rate_limit_event":
+            limit = message.get("rate_limit_info") or {}
+            if limit.get("status") == "rejected" and limit.get("resetsAt"):
+                self.resets_at = float(limit["resetsAt"])
         return self._stir()
 
     def _stream(self, event: dict[str, Any], stream: str | None) -> Urgency:

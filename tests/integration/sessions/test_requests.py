@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,7 +123,7 @@ async def test_nothing_is_left_on_disk(session: Session, isolated_env: Path) -> 
 async def test_private_texts_are_not_in_the_arguments(
     backend: ClaudeBackend, api: ScriptedAPI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """System prompt, schema and MCP servers are not in argv; their file is private, and gone at the end."""
+    """System prompt, schema and MCP servers are not in argv; no file is left of them."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     servers = json.dumps({"s": {"command": "/bin/false", "args": [], "env": {"TOKEN": "SECRET-mcp"}}})
@@ -137,8 +138,7 @@ async def test_private_texts_are_not_in_the_arguments(
     line = " ".join(process.cmdline())
     assert "SECRET" not in line
     assert "secret_schema" not in line
-    files = list(tmp_path.glob("claude-pool-nb-*.json"))
-    assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o600]
+    assert not list(tmp_path.glob("claude-pool-nb-*")), "the file of servers is gone once they are started"
     api.reply(Reply(json={"secret_schema": "x"}))
     await ask(session, "hello", options)
     await session.close()
@@ -195,3 +195,53 @@ async def test_agent_profile_has_tools_and_the_preset(backend: ClaudeBackend, ap
     assert {"Bash", "Read", "Edit"} <= set(request.tools)
     assert request.system.rstrip().endswith("Our own words.")
     assert len(request.system) > 5000
+
+
+MCP_SERVER = """
+import json, os, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if "id" not in message:
+        continue
+    method = message["method"]
+    if method == "initialize":
+        result = {
+            "protocolVersion": message["params"]["protocolVersion"],
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "s", "version": "1"},
+        }
+    elif method == "tools/list":
+        schema = {"type": "object", "properties": {}}
+        result = {"tools": [{"name": "word", "description": "gives a word", "inputSchema": schema}]}
+    else:
+        result = {"content": [{"type": "text", "text": "the word is " + os.environ["WORD"]}]}
+    print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+"""
+
+
+async def test_mcp_servers_are_had_and_no_others(
+    backend: ClaudeBackend, api: ScriptedAPI, tmp_path: Path, isolated_env: Path
+) -> None:
+    """A server that was named gives its tools, its secrets included; one of the user's own settings is not started."""
+    script = tmp_path / "server.py"
+    script.write_text(MCP_SERVER, encoding="utf-8")
+    other = {"mcpServers": {"other": {"command": sys.executable, "args": [str(script)], "env": {"WORD": "no"}}}}
+    (isolated_env / ".claude.json").write_text(json.dumps(other), encoding="utf-8")
+    servers = {"s": {"command": sys.executable, "args": [str(script)], "env": {"WORD": "SECRET-word"}}}
+    options = replace(OPTIONS, profile="agent", mcp_servers=json.dumps(servers), allowed_tools=("mcp__s__word",))
+    session = backend.session("s1")
+    await session.open(options)
+    assert session.info.pid is not None
+    children = psutil.Process(session.info.pid).children(recursive=True)
+    for _ in range(2):
+        await session.reset()
+        api.clear()
+        api.script(Reply(tool_calls=[("mcp__s__word", {})]), "had it")
+        result = (await hear(session, Turn("go", options))).result
+        assert result.failure is None
+        assert "mcp__s__word" in api.requests[0].tools
+    await session.close()
+    assert not [tool for tool in api.requests[0].tools if "other" in tool]
+    assert "the word is SECRET-word" in api.requests[1].tool_results[0]
+    assert result.wrote, "what a server's tool does is not known"
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -66,6 +67,20 @@ def test_every_launch_option_reaches_the_cli(tmp_path: Path) -> None:
     assert launch.initialize["appendSystemPrompt"] == "base\n\nmore"
     assert launch.initialize["systemPromptSnapshot"] is False
     assert "systemPrompt" not in launch.initialize
+
+
+def test_the_file_of_servers_is_private() -> None:
+    """Nobody else reads it, and it goes."""
+    launch = plan(ResolvedConfig(mcp_servers='{"s": {"command": "x", "env": {"TOKEN": "t"}}}'))
+    path = launch.mcp_file
+    assert path is not None
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert json.loads(path.read_text(encoding="utf-8")) == {
+        "mcpServers": {"s": {"command": "x", "env": {"TOKEN": "t"}}}
+    }
+    assert launch.argv[launch.argv.index("--mcp-config") + 1] == str(path)
+    launch.remove_files()
+    assert not path.exists()
 
 
 def test_the_frames_are_those_of_the_sdk() -> None:

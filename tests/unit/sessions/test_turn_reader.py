@@ -151,6 +151,16 @@ def test_retries_are_told_at_once() -> None:
     assert reader.take() == [RetryNoticed(529, 0.5, "overloaded")]
 
 
+def test_a_subscriptions_limit_says_when_it_ends() -> None:
+    """The end of a limit is kept when it was reached, and not when it is only near."""
+    reader = TurnReader(price)
+    near = {"type": "rate_limit_event", "rate_limit_info": {"status": "allowed_warning", "resetsAt": 1000}}
+    reader.feed(near)
+    assert reader.resets_at is None
+    reader.feed({"type": "rate_limit_event", "rate_limit_info": {"status": "rejected", "resetsAt": 2000}})
+    assert reader.resets_at == 2000.0
+
+
 def test_silence_with_signs_of_life_is_told() -> None:
     """While a tool's input streams there is no text, but a watcher hears that the turn lives."""
     reader = TurnReader(price)
