@@ -161,6 +161,34 @@ def test_nothing_outlives_a_killed_kernel(agent: bool, api: ScriptedAPI, tmp_pat
         parent.wait()
 
 
+def test_an_interrupt_of_the_kernels_group_leaves_the_session_alone(api: ScriptedAPI, tmp_path: Path) -> None:
+    """Ctrl-C in a terminal, or the interrupt button, signals the whole group: the turn goes on, the watcher too."""
+    api.reply(Reply("still here"))
+    api.hold()
+    kernel = tmp_path / "kernel.py"
+    calm = "import signal\nsignal.signal(signal.SIGINT, lambda *_: print('interrupted', flush=True))\n"
+    told = KERNEL.replace("        pass", "        last = event\n    print(last.output, flush=True)")
+    kernel.write_text(calm + told.replace("...", "model='claude-haiku-4-5'"), encoding="utf-8")
+    parent = subprocess.Popen(
+        [sys.executable, str(kernel)],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        api.wait_for_held(2, timeout_s=30)
+        os.killpg(parent.pid, signal.SIGINT)
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "interrupted\n"
+        api.release()
+        assert [parent.stdout.readline() for _ in range(2)] == ["still here\n"] * 2
+        assert parent.wait(10) == 0
+    finally:
+        parent.kill()
+        parent.wait()
+
+
 async def test_killed_when_idle(session: Session) -> None:
     """A process that dies between turns is noticed: the next turn is a crash that cost nothing."""
     assert session.info.pid is not None

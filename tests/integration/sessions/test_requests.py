@@ -80,6 +80,12 @@ async def test_prompts_are_sent_as_they_are(session: Session, api: ScriptedAPI, 
     assert len(api.requests) == 1
 
 
+async def test_a_broken_character_does_not_break_the_session(session: Session, api: ScriptedAPI) -> None:
+    """Half of a surrogate pair, which no encoding has, is sent as a replacement character."""
+    await ask(session, "a\ud800b")
+    assert api.requests[-1].prompt == "a\ufffdb"
+
+
 async def test_no_file_is_read_for_a_prompt(
     session: Session, backend: ClaudeBackend, api: ScriptedAPI, tmp_path: Path
 ) -> None:
