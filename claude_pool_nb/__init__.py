@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from claude_pool_nb.errors import BudgetExhausted as BudgetExhausted
     from claude_pool_nb.errors import CLINotFound as CLINotFound
     from claude_pool_nb.errors import ConfigError as ConfigError
+    from claude_pool_nb.errors import Interrupted as Interrupted
     from claude_pool_nb.errors import MissingCredentials as MissingCredentials
     from claude_pool_nb.errors import NoPool as NoPool
     from claude_pool_nb.errors import NotYetSupported as NotYetSupported
@@ -77,7 +78,7 @@ _HOME_OF = {
 _HOME_OF |= {
     name: "errors"
     for name, value in vars(_errors).items()
-    if isinstance(value, type) and issubclass(value, _errors.PoolError)
+    if isinstance(value, type) and issubclass(value, (_errors.PoolError, KeyboardInterrupt))
 }
 
 __all__ = ["__version__", "load_ipython_extension", "unload_ipython_extension", *_HOME_OF]  # noqa: PLE0604

@@ -175,9 +175,7 @@ def test_fan_out_takes_a_cell_a_series_and_a_frame(demo: Runner) -> None:
 
 def test_fan_out_sees_the_variables_of_a_function(demo: Runner) -> None:
     """Inside a function, also in a comprehension, the line sees its variables."""
-    demo(
-        "from IPython import get_ipython\ndef f(xs, tail):\n    df = %pool fan_out [x + tail for x in xs]\n    return df"
-    )
+    demo("def f(xs, tail):\n    df = %pool fan_out [x + tail for x in xs]\n    return df")
     assert list(demo("f(['a'], '!')").value["prompt"]) == ["a!"]
 
 

@@ -1,0 +1,153 @@
+"""What holds in a real kernel: quick loading, displays, and the interrupt once, twice and thrice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.notebook.kernels import Kernel, kernel, wait_for
+
+INTERRUPTED = "Interrupted"
+"""A KeyboardInterrupt that shows as one line."""
+HEAVY = ("claude_agent_sdk", "pandas", "sqlalchemy", "ipywidgets", "jinja2", "genai_prices")
+
+
+@pytest.fixture
+def live() -> Iterator[Kernel]:
+    """A fresh kernel."""
+    with kernel() as made:
+        yield made
+
+
+def _start(live: Kernel, flag: Path) -> None:
+    """A pool of slow demo sessions that makes a file when the first task is done."""
+    live.run("%load_ext claude_pool_nb")
+    started = live.run("pool = %pool start --slots 4 --backend demo --store :memory: --demo-latency-s 0.15")
+    assert started.status == "ok", started.evalue
+    live.run(
+        "from pathlib import Path\n"
+        f"flag = Path({str(flag)!r})\n"
+        "stop = pool.subscribe(lambda e: flag.touch() if type(e).__name__ == 'TaskCompleted' else None)"
+    )
+
+
+def test_loading_is_quick_and_imports_nothing_heavy(live: Kernel) -> None:
+    """`%load_ext` costs next to nothing: what is heavy comes with what needs it."""
+    live.run("import sys, time\nbegan = time.perf_counter()")
+    live.run("%load_ext claude_pool_nb")
+    took = live.run("print(time.perf_counter() - began)")
+    assert float(took.text) < 1.0  # the mark is 0.3 s; machines under load get some more
+    imported = live.run(f"print([name for name in {HEAVY!r} if name in sys.modules])")
+    assert imported.text.strip() == "[]"
+
+
+def test_output_of_a_watched_notebook_is_that_of_a_test(live: Kernel) -> None:
+    """With nobody watching there is one display and the value; the same as what a live view leaves."""
+    live.run("%load_ext claude_pool_nb\n%pool start --backend demo --store :memory: --demo-latency-s 0")
+    done = live.run("%pool run hello")
+    assert [output["msg_type"] for output in done.outputs] == ["display_data", "execute_result"]
+    assert sorted(done.outputs[0]["data"]) == ["text/html", "text/plain"]
+    assert "text/markdown" in done.outputs[1]["data"]
+
+
+def test_live_view_leaves_the_same_and_no_widgets(live: Kernel) -> None:
+    """A live view that was shown is replaced by the static line, and all its widgets are closed."""
+    live.run("%load_ext claude_pool_nb\n%pool start --slots 2 --backend demo --store :memory: --demo-latency-s 0.1")
+    done = live.run("df = %pool fan_out ['a'] * 20 --live widget")
+    kinds = [output["msg_type"] for output in done.outputs]
+    assert kinds == ["display_data", "update_display_data"]
+    assert "application/vnd.jupyter.widget-view+json" in done.outputs[0]["data"]
+    assert sorted(done.outputs[1]["data"]) == ["text/html", "text/plain"]
+    assert "20 completed of 20 tasks" in done.outputs[1]["data"]["text/plain"]
+    left = live.run("import ipywidgets.widgets.widget as w; print(len(w._instances))")
+    assert left.text.strip() == "0"
+    quick = live.run("df = %pool fan_out ['a'] --live widget")
+    assert [output["msg_type"] for output in quick.outputs] == ["display_data"]
+    assert sorted(quick.outputs[0]["data"]) == ["text/html", "text/plain"]
+
+
+def test_one_interrupt_stops_keeps_and_raises(live: Kernel, tmp_path: Path) -> None:
+    """■ stops the run within a second or so, stores what there is, stops Run All, and the sessions live on."""
+    _start(live, tmp_path / "flag")
+    asked = live.ask("%pool fan_out [f'say {i}' for i in range(200)] --into df --tag first")
+    following = live.ask("after = 1")
+    wait_for(tmp_path / "flag")
+    live.interrupt()
+    stopped = live.reply(asked)
+    assert (stopped.status, stopped.ename) == ("error", INTERRUPTED)
+    assert stopped.took_s < 3.0
+    assert live.reply(following).status == "aborted"
+    counts = live.run("print(len(df), set(df.state), (df.state == 'completed').sum() > 0, len(pool.last.frame))")
+    assert counts.text.split()[0] == "200"
+    assert "'interrupted'" in counts.text
+    assert counts.text.strip().endswith("True 200")
+    again = live.run("again = %pool resume r1\nprint(set(again.state), again.attempts.max())")
+    assert "{'completed'}" in again.text
+    assert live.run("x = %pool run still alive").status == "ok"
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_more_interrupts_end_it_all_the_same(live: Kernel, tmp_path: Path, times: int) -> None:
+    """Impatient pressing of ■ ends in one KeyboardInterrupt and a kernel that works."""
+    _start(live, tmp_path / "flag")
+    asked = live.ask("%pool fan_out [f'say {i}' for i in range(200)]")
+    wait_for(tmp_path / "flag")
+    for _ in range(times):
+        live.interrupt()
+    stopped = live.reply(asked)
+    assert (stopped.status, stopped.ename) == ("error", INTERRUPTED)
+    assert live.run("x = %pool run still alive").status == "ok"
+    assert "200" in live.run("print(len(pool.get_run('r1').frame))").text
+
+
+def test_a_single_prompt_can_be_interrupted(live: Kernel, tmp_path: Path) -> None:
+    """■ on %pool run keeps what the model had said, under --into."""
+    _start(live, tmp_path / "flag")
+    live.run("%pool run first")
+    live.run("%pool stop")
+    live.run("pool = %pool start --backend demo --store :memory: --demo-latency-s 30")
+    live.run(
+        f"begun = Path({str(tmp_path / 'begun')!r})\n"
+        "stop = pool.subscribe(lambda e: begun.touch() if type(e).__name__ == 'TaskRunning' else None)"
+    )
+    asked = live.ask("%pool run --into answer tell me a story")
+    wait_for(tmp_path / "begun")
+    live.interrupt()
+    assert live.reply(asked).ename == INTERRUPTED
+    assert live.run("print(answer.state)").text.strip() == "interrupted"
+
+
+def test_errors_are_one_line(live: Kernel) -> None:
+    """An error of the pool shows no stack of ours."""
+    failed = live.client.execute("%load_ext claude_pool_nb\n%pool run hi")
+    live.client.get_shell_msg(timeout=60)
+    traceback: list[str] = []
+    while True:
+        message = live.client.get_iopub_msg(timeout=60)
+        if message["parent_header"].get("msg_id") == failed and message["msg_type"] == "error":
+            traceback = message["content"]["traceback"]
+            break
+    assert traceback == [
+        "NoPool: There is no pool in this kernel yet; run `%pool start` "
+        "(or `%pool start --backend demo` without an account)."
+    ]
+
+
+def test_completion_through_the_kernel(live: Kernel) -> None:
+    """Tab offers verbs, options, values and variables, and nothing of ours elsewhere."""
+    live.run("%load_ext claude_pool_nb\nprompts = []")
+
+    def offered(text: str) -> list[str]:
+        asked = live.client.complete(text, len(text))
+        while (message := live.client.get_shell_msg(timeout=30))["parent_header"].get("msg_id") != asked:
+            pass
+        return list(message["content"]["matches"])
+
+    assert offered("%pool fan_o") == ["fan_out"]
+    assert offered("%pool fan_out --mo") == ["--model"]
+    assert offered("%pool run --model so") == ["sonnet"]
+    assert offered("df = %pool fan_out promp") == ["prompts"]
+    assert "fan_out" not in offered("fan_o")
+    assert live.run("x = 1").status == "ok"
