@@ -153,8 +153,8 @@ def test_strict_budget_is_not_exceeded(make_pool: MakePool) -> None:
         slots=4,
         budget_usd=0.05,
         strict_budget=True,
-        model="haiku",
-        max_output_tokens=2_500,
+        model="claude-haiku-4-5",
+        max_output_tokens=700,
     )
     run = pool.fan_out([f"{n}" for n in range(60)])
     assert pool.budget.spent_nano <= 5 * CENT
