@@ -130,7 +130,7 @@ class Run:
         """How many of its tasks are in each state."""
         counts: dict[str, int] = {}
         for task in self._pool.task_records(self.id):
-            counts[task.state] = counts.get(task.state, 0) + 1
+            counts[str(task.state)] = counts.get(str(task.state), 0) + 1
         return counts
 
     def wait(self, timeout_s: float | None = None) -> Run:

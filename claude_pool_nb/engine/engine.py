@@ -299,9 +299,10 @@ class Engine:
         self.handle(inputs.SlotReady(time.time(), slot_id, epoch))
 
     async def _close_slot(self, command: commands.CloseSlot) -> None:
-        runner = self.runners.pop(command.slot_id, None)
-        if runner is not None:
+        runner = self.runners.get(command.slot_id)
+        if runner is not None:  # it stays known until it is closed: another command may have to kill it meanwhile
             await runner.close(kill=command.kill)
+            self.runners.pop(command.slot_id, None)
         if self._pids.pop(command.slot_id, None) is not None:
             self.ledger.forget_process(self.pool_id, command.slot_id)
         self.handle(inputs.SlotClosed(time.time(), command.slot_id, command.epoch))

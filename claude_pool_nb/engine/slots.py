@@ -91,7 +91,7 @@ class SlotRunner:
         self._stopping: StopReason | None = None
         self._stop_task: asyncio.Task[None] | None = None
         self._turn: asyncio.Task[TurnResult] | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], Session | None] = {}
         self._over = False
 
     @property
@@ -164,9 +164,12 @@ class SlotRunner:
         """End the session, if there is one, and wait for it; it opens no other."""
         self._over = True
         self._stay_awake()
+        politely = [session for session in self._closing.values() if session is not None]
         await self._drop(kill=kill)
+        if kill and politely:
+            await asyncio.gather(*(session.close(kill=True) for session in politely))
         if self._closing:
-            await asyncio.wait(self._closing, timeout=KILL_GRACE_S)
+            await asyncio.wait(tuple(self._closing), timeout=KILL_GRACE_S)
 
     async def give_up(self) -> None:
         """The session is in no known state: kill it; the next task gets a new one."""
@@ -177,8 +180,8 @@ class SlotRunner:
         session, self.session = self.session, None
         if session is not None:
             closing = asyncio.get_running_loop().create_task(session.close(kill=kill))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            self._closing[closing] = session
+            closing.add_done_callback(self._closing.pop)
             await asyncio.shield(closing)
 
     def _sleep_later(self) -> None:
@@ -195,8 +198,8 @@ class SlotRunner:
     def _fall_asleep(self) -> None:
         if self._turn is None and self.session is not None and self._idle_timer is not None:
             task = asyncio.get_running_loop().create_task(self._drop(kill=False))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._closing[task] = None
+            task.add_done_callback(self._closing.pop)
 
     # -- one attempt ---------------------------------------------------------------------------------------------------
 

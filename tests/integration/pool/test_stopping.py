@@ -127,7 +127,7 @@ def test_wall_timeout(make_pool: MakePool) -> None:
     backend = ScriptedBackend(delay_s=30)
     pool = make_pool(backend)
     began = time.monotonic()
-    with pytest.raises(TaskFailed, match="timeout_s=0.1") as caught:
+    with pytest.raises(TaskFailed, match=r"timeout_s=0\.1") as caught:
         pool.run("slow", timeout_s=0.1)
     assert time.monotonic() - began < 2
     result = caught.value.result
@@ -145,7 +145,7 @@ def test_wall_timeout(make_pool: MakePool) -> None:
 def test_idle_timeout_only_counts_silence(make_pool: MakePool) -> None:
     """An attempt from which nothing is heard is stopped; the failure says which clock it was."""
     pool = make_pool(ScriptedBackend(delay_s=30), idle_timeout_s=0.1)
-    with pytest.raises(TaskFailed, match="idle_timeout_s=0.1") as caught:
+    with pytest.raises(TaskFailed, match=r"idle_timeout_s=0\.1") as caught:
         pool.run("silent")
     assert caught.value.result is not None
     assert caught.value.result.failure is not None

@@ -1,0 +1,88 @@
+"""Pools of the real CLI, and the scripted API they talk to."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from claude_pool_nb.pool import Pool
+from claude_pool_nb.testing import ScriptedAPI
+
+MODEL = "claude-haiku-4-5"
+MakePool = Callable[..., Pool]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here runs the real CLI."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.cli)
+
+
+@pytest.fixture(autouse=True)
+def cli_env(api: ScriptedAPI, isolated_env: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send every CLI that is started to the scripted API."""
+    environment = api.env(isolated_env)
+    for name in set(os.environ) - set(environment):
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def make_pool(tmp_path: Path) -> Iterator[MakePool]:
+    """Make pools of the real CLI; they are closed at the end, and no process of theirs is left."""
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> Pool:
+            given = {"slots": 2, "store": tmp_path / "ledger.db", "model": MODEL, **options}
+            pool = Pool(**given)
+            stack.callback(pool.close)
+            return pool
+
+        yield make
+    wait_until(lambda: not processes_of(os.getpid()), 4)
+
+
+def processes_of(pid: int) -> list[int]:
+    """The claude processes below a process."""
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return [child.pid for child in children if is_claude(child)]
+
+
+def is_claude(process: psutil.Process) -> bool:
+    """Whether it is a live claude CLI."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "claude" in Path((process.cmdline() or [""])[0]).name
+    except psutil.Error:
+        return False
+
+
+def pids_of(pool: Pool) -> list[int]:
+    """The processes of a pool's slots."""
+    return [slot.pid for slot in pool.slot_records() if slot.pid is not None]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    """Wait for something that another process does."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("it did not happen in time")
+        time.sleep(0.01)
+
+
+def booked_nano(pool: Pool) -> int:
+    """What all attempts in the ledger cost."""
+    return round(float(pool.attempts()["cost_usd"].sum()) * 1e9)
