@@ -1,7 +1,7 @@
 """`%load_ext claude_pool_nb` and `%unload_ext`: everything that is added to a shell is taken back.
 
-Invariant: loading imports neither pandas, nor claude_agent_sdk, nor the ledger, nor ipywidgets; they come with what
-needs them.
+Invariant: loading imports neither pandas, nor claude_agent_sdk, nor the ledger, nor ipywidgets. What `%pool start`
+needs is imported in a thread after the cell that loaded the extension has ended; the rest comes with what needs it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from claude_pool_nb.notebook import displays
 from claude_pool_nb.notebook.call import current_pool
 from claude_pool_nb.notebook.completion import PoolMatcher
 from claude_pool_nb.notebook.magics import PoolMagics
+from claude_pool_nb.notebook.prefetch import Prefetch
 from claude_pool_nb.notebook.questions import run_questions
 
 
@@ -20,6 +21,7 @@ def load(shell: Any) -> None:
     if getattr(shell, "_claude_pool_nb", None) is not None:
         return
     magics = PoolMagics(shell)
+    magics.prefetch = Prefetch(shell)
     shell.register_magics(magics)
     shell.configurables.append(magics)
     matcher = PoolMatcher(magics)
@@ -37,6 +39,8 @@ def unload(shell: Any) -> None:
     if loaded is None:
         return
     magics, matcher = loaded
+    magics.prefetch.unregister()
+    magics.prefetch.wait()
     pool = current_pool()
     if pool is not None:
         pool.close()

@@ -17,6 +17,7 @@ from traitlets.config import Config, Configurable
 
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.live.mode import MODES
+from claude_pool_nb.notebook.prefetch import Prefetch
 from claude_pool_nb.notebook.parser import Line, VerbParser, did_you_mean
 from claude_pool_nb.notebook.verbs import VERBS, Verb, add_common_options, module_of, overview
 
@@ -46,6 +47,8 @@ class PoolMagics(Magics):
         """The shell, which is always there."""
         self.started_with: Mapping[str, Any] | None = None
         """What `%pool start` was last told, to know the same line again."""
+        self.prefetch: Prefetch | None = None
+        """Imports in the background; set by `%load_ext`."""
         self._parsers: dict[str, VerbParser] = {}
 
     # -- defaults ------------------------------------------------------------------------------------------------------
@@ -100,6 +103,8 @@ class PoolMagics(Magics):
     @line_cell_magic
     def pool(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Replaced below by the overview of all verbs, which `%pool?` shows."""
+        if self.prefetch is not None:
+            self.prefetch.wait()
         parts = Line.of(line)
         verb = find_verb(parts.verb)
         parser = self.parser(verb.name)
