@@ -86,9 +86,7 @@ def measure(rounds: int) -> list[Table]:
         table.mark("no claude_agent_sdk", reached="claude_agent_sdk" not in heavy),
     )
     table.row("`%pool start`, 4 slots", f"{started:.2f} s", table.mark("< 0.3 s", reached=started < 0.3))
-    table.row(
-        "`%pool start` to the first answer", f"{answered:.2f} s", table.mark("< 1.5 s", reached=answered < 1.5)
-    )
+    table.row("`%pool start` to the first answer", f"{answered:.2f} s", table.mark("< 1.5 s", reached=answered < 1.5))
     table.row("`%pool start` at once after `%load_ext` (Run All)", f"{at_once['_start_s']:.2f} s", "")
     table.row("the same to the first answer", f"{at_once['_first_s']:.2f} s", "")
     table.row("the second answer", f"{middle['_second_s']:.2f} s", "")

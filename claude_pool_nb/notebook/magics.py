@@ -17,8 +17,8 @@ from traitlets.config import Config, Configurable
 
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.live.mode import MODES
-from claude_pool_nb.notebook.prefetch import Prefetch
 from claude_pool_nb.notebook.parser import Line, VerbParser, did_you_mean
+from claude_pool_nb.notebook.prefetch import Prefetch
 from claude_pool_nb.notebook.verbs import VERBS, Verb, add_common_options, module_of, overview
 
 

@@ -52,7 +52,7 @@ def frame_of(call: Call, run: Run) -> pd.DataFrame:
     finally:
         frame = run.frame
         call.keep(frame)
-        view.finish(frame)
+        view.finish()
     return frame
 
 
@@ -70,7 +70,7 @@ def answer_of(call: Call, task: Task) -> TaskResult:
     finally:
         if task.done:
             call.keep(_what_there_is(task))
-        view.finish(run.frame)
+        view.finish()
     return task.result()
 
 

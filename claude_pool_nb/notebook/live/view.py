@@ -1,8 +1,8 @@
 """The live view of one waiting cell: it appears after half a second, follows the run, and leaves a static line behind.
 
 Invariants: the page is changed at most eight times a second, whatever happens in the pool; the thread that changes it
-carries the cell's context, so that its output lands in that cell; the static line is made from the frame, and is the
-same however the run was shown; a view that breaks never breaks the run: its error is told below the line.
+carries the cell's context, so that its output lands in that cell; the static line is made from the tasks' records,
+and is the same however the run was shown; a view that breaks never breaks the run: its error is told below the line.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from claude_pool_nb.display.runs import RunSummary, run_html, run_text
 from claude_pool_nb.notebook.live.mode import Mode, decide
 from claude_pool_nb.notebook.live.progress import Progress
-from claude_pool_nb.records import nano
+from claude_pool_nb.records import TaskState
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from claude_pool_nb.handles import Run
     from claude_pool_nb.pool import Pool
 
@@ -121,7 +119,7 @@ class LiveView:
         except Exception as error:  # noqa: BLE001 - told in the static line; the run itself goes on
             self._broken = error
 
-    def finish(self, frame: pd.DataFrame) -> None:
+    def finish(self) -> None:
         """Stop following, and leave the static line."""
         self._over.set()
         if self._unsubscribe is not None:
@@ -130,7 +128,7 @@ class LiveView:
             self._thread.join()
         if self.mode is Mode.OFF:
             return
-        summary = self._summary(frame)
+        summary = self._summary()
         bundle = {"text/plain": run_text(summary), "text/html": run_html(summary)}
         if self.mode is Mode.LINE and self._view.shown:
             self._view.clear()
@@ -141,20 +139,22 @@ class LiveView:
 
         display(bundle, raw=True)  # type: ignore[no-untyped-call]
 
-    def _summary(self, frame: pd.DataFrame) -> RunSummary:
+    def _summary(self) -> RunSummary:
+        """What became of the run, from its records: a frame would import pandas before the first answer is shown."""
         budget = self._pool.budget
-        states = frame["state"].astype(str).value_counts()
-        errors = frame["error"].dropna().astype(str)
+        tasks = self._pool.aio.task_records(self._run.id)
+        states = [task.state for task in tasks]
+        errors = dict.fromkeys(task.error for task in tasks if task.error)
         notes = [f"the live view broke: {self._broken!r}"] if self._broken is not None else []
         return RunSummary(
             self._run.id,
-            counts={str(state): int(number) for state, number in states.items() if number},
-            cost_nano=nano(float(frame["cost_usd"].fillna(0).sum())),
+            counts={str(state): states.count(state) for state in TaskState if state in states},
+            cost_nano=sum(task.cost_nano for task in tasks),
             elapsed_s=time.monotonic() - self._began,
             left_nano=None if budget is None else budget.left_nano,
             limited=budget is not None and budget.limit_nano is not None,
             play_money=self._pool.backend == "demo",
-            errors=tuple(errors[errors != ""].unique()[:MAX_ERRORS]),
+            errors=tuple(errors)[:MAX_ERRORS],
             warnings=tuple(notes),
             paused=self._pool.status().paused,
         )

@@ -41,9 +41,7 @@ def test_two_hundred_isolated_tasks(api: ScriptedAPI, make_pool: MakePool) -> No
     assert set(frame["cost_basis"]) == {"exact"}
     assert frame["slot_id"].nunique() == 4
     billed: dict[str, Any] = {request.prompt: request.cost_nano for request in requests}
-    off = [
-        abs(cost * 1e9 - billed[prompt]) for prompt, cost in zip(frame["prompt"], frame["cost_usd"], strict=True)
-    ]
+    off = [abs(cost * 1e9 - billed[prompt]) for prompt, cost in zip(frame["prompt"], frame["cost_usd"], strict=True)]
     assert max(off) < 1
     assert booked_nano(pool) == pool.budget.spent_nano == api.billed_nano
     assert {turns for turns in frame["turns"]} == {1}
