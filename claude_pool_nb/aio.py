@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures as cf
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -436,7 +437,7 @@ class AsyncPool(Views):
         engine = self.engine
         self.slot_record(slot_id)
         old = engine.intake.slot_configs.get(slot_id, SlotConfig())
-        new = SlotConfig.from_mapping({**old.to_mapping(), **options})
+        new = replace(old, **options)  # not by way of a mapping, which leaves out what may be secret
         engine.intake.slot_configs[slot_id] = new
         engine.intake.changed()
         try:

@@ -175,7 +175,7 @@ class Scale(Input):
 
 @dataclass(frozen=True, slots=True)
 class LabelSlot(Input):
-    """Give a slot a name, role or description (configure_slot)."""
+    """Give a slot a name, role or description (configure_slot); None leaves one as it is, empty takes it away."""
 
     slot_id: str
     name: str | None = None

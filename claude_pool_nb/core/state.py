@@ -365,11 +365,11 @@ class PoolState(AttemptDesk):
         self._warn_budget(at)
 
     def _label(self, given: LabelSlot) -> None:
-        """Give a slot a name, role or description; what is None stays."""
+        """Give a slot a name, role or description; what is None stays, what is empty goes."""
         slot = self._slot(given.slot_id)
-        slot.name = slot.name if given.name is None else given.name
-        slot.role = slot.role if given.role is None else given.role
-        slot.description = slot.description if given.description is None else given.description
+        slot.name = slot.name if given.name is None else given.name or None
+        slot.role = slot.role if given.role is None else given.role or None
+        slot.description = slot.description if given.description is None else given.description or None
 
     def _unpause(self, at: float) -> None:
         """Start tasks again, and open slots again that were given up."""

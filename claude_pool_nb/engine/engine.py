@@ -122,11 +122,11 @@ class Engine:
             self.label(slot.id)
 
     def label(self, slot_id: str) -> None:
-        """Let the core know the name, role and description of a slot's configuration."""
+        """Let the core know the name, role and description of a slot's configuration, and that it has none any more."""
         config = self.intake.slot_configs.get(slot_id)
         if config is not None:
             given = (
-                value if isinstance(value, str) else None for value in (config.name, config.role, config.description)
+                value if isinstance(value, str) else "" for value in (config.name, config.role, config.description)
             )
             self.handle(inputs.LabelSlot(time.time(), slot_id, *given))
 
