@@ -98,7 +98,12 @@ class Intake:
 
     def options_of_record(self, task: TaskRecord, run: RunRecord, slot_id: str | None = None) -> ResolvedConfig:
         """The options of any task of the ledger: its run's configuration holds, as it would if it were run again."""
-        return self.resolve(TaskOverrides.from_json(task.overrides), slot_id, self._config_of(run))
+        return self.resolve(self._overrides_of(task), slot_id, self._config_of(run))
+
+    def _overrides_of(self, task: TaskRecord) -> TaskOverrides:
+        """A task's own options; as they were given where they are still known, because the ledger holds no secrets."""
+        note = self._notes.get(task.id)
+        return note.overrides if note is not None else TaskOverrides.from_json(task.overrides)
 
     def options_of_slot(self, slot_id: str) -> ResolvedConfig:
         """The options with which a slot is opened before it has a task."""
@@ -248,7 +253,7 @@ class Intake:
         for record in tasks:
             plan = plans.get(record.overrides)
             if plan is None:
-                plan = plans[record.overrides] = self._plan(TaskOverrides.from_json(record.overrides), config)
+                plan = plans[record.overrides] = self._plan(self._overrides_of(record), config)
             prompt = (prompts or {}).get(record.id) or self.prompt_of(record)
             made.append(self._spec(record, prompt, plan))
         return tuple(made)
