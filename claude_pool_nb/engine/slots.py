@@ -135,6 +135,8 @@ class SlotRunner:
         except BaseException:
             await self._drop(kill=True)
             raise
+        if self._turn is None and not self._over:
+            self._sleep_later()
 
     async def make_ready(self, options: ResolvedConfig) -> None:
         """After a task: reset or replace the session, so that the next task starts afresh.
