@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -67,6 +67,7 @@ class ClaudeSession:
         self._mode = PermissionMode.DEFAULT
         self._default_model: str | None = None
         self._known_ids: set[str] = set()
+        self._lost_servers: tuple[str, ...] = ()
         self._session_id: str | None = None
         self._resume_point: str | None = None
         self._reader: TurnReader | None = None
@@ -148,7 +149,8 @@ class ClaudeSession:
         try:
             await self._start(self._launch)
             if options.resume_session_id is None:
-                await self.reset()
+                # The CLI does nothing before its MCP servers have started, or failed to within its own limit of 30 s.
+                await self.reset(within_s=RESET_S if options.mcp_servers == "{}" else OPEN_S + RESET_S)
             else:
                 self._session_id, self._resume_point = options.resume_session_id, options.resume_at
                 await self._read_resumed_meter()
@@ -204,7 +206,7 @@ class ClaudeSession:
                 self._meter_nano = nano(float(spent["total_cost_usd"]))
                 self._meter_usage = model_usage_of(spent["model_usage"])
 
-    async def reset(self) -> None:
+    async def reset(self, *, within_s: float = RESET_S) -> None:
         """Forget the conversation, and verify that it is forgotten.
 
         Raises:
@@ -217,12 +219,12 @@ class ClaudeSession:
         self._reset_seen = False
         wire.send(message)
         try:
-            async with asyncio.timeout(RESET_S):
+            async with asyncio.timeout(within_s):
                 while reader.result is None and not wire.over:
                     await self._stirred()
         except TimeoutError:
             self._broken = True
-            raise ResetFailed(f"The session did not confirm its reset within {RESET_S:g} s; it is replaced.") from None
+            raise ResetFailed(f"The session did not confirm its reset within {within_s:g} s; it is replaced.") from None
         finally:
             self._reader = None
         if reader.result is None:
@@ -385,6 +387,8 @@ class ClaudeSession:
         warnings = []
         if reader.model is not None and not same_model(options.model, reader.model):
             warnings.append(f"{reader.model} answered, not {options.model}")
+        if self._lost_servers:
+            warnings.append(f"MCP servers without their tools: {', '.join(self._lost_servers)}; see mcp_servers")
         return TurnResult(
             output=output,
             failure=failure,
@@ -467,6 +471,9 @@ class ClaudeSession:
         if self._default_model is None and self._model is None and message.get("subtype") == "init":
             self._default_model = str(message.get("model"))
             self._known_ids.add(self._default_model)
+        if message.get("subtype") == "init":
+            servers = message.get("mcp_servers") or ()
+            self._lost_servers = tuple(f"{s.get('name')} ({s.get('status')})" for s in servers if _is_lost(s))
         if kind == "conversation_reset":
             self._reset_seen = True
             return
@@ -512,6 +519,11 @@ def user_message(text: str, *, composed: bool) -> dict[str, Any]:
     if composed:
         message["client_composed"] = True
     return message
+
+
+def _is_lost(server: Mapping[str, Any]) -> bool:
+    """Whether an MCP server of the CLI's list has no tools to offer."""
+    return server.get("status") in {"failed", "needs-auth", "pending"}
 
 
 def _difference(now: Usage, before: Usage) -> Usage:
