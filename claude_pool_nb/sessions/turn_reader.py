@@ -215,7 +215,7 @@ class TurnReader:
     def take(self) -> list[SessionEvent]:
         """What happened since the last look."""
         self._flush()
-        if self._stirred and not self._events and self.started:
+        if self._stirred and self.started and not any(isinstance(event, TurnStarted) for event in self._events):
             usage, cost = self.so_far()
             self._events.append(UsageSeen(usage, cost or 0))
         self._stirred = False
