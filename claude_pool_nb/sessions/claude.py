@@ -149,8 +149,9 @@ class ClaudeSession:
         try:
             await self._start(self._launch)
             if options.resume_session_id is None:
-                # The CLI does nothing before its MCP servers have started, or failed to within its own limit of 30 s.
-                await self.reset(within_s=RESET_S if options.mcp_servers == "{}" else OPEN_S + RESET_S)
+                # A new conversation begins with nothing: a reset would be its first entry, and come back at each resume.
+                if options.conversation is None:
+                    await self.reset()
             else:
                 self._session_id, self._resume_point = options.resume_session_id, options.resume_at
                 await self._read_resumed_meter()
