@@ -151,7 +151,8 @@ class ClaudeSession:
             if options.resume_session_id is None:
                 # A new conversation begins with nothing: a reset would be its first entry, and come back at each resume.
                 if options.conversation is None:
-                    await self.reset()
+                    # The CLI does nothing before its MCP servers have started, or failed to within its own 30 s.
+                    await self.reset(within_s=RESET_S if options.mcp_servers == "{}" else OPEN_S + RESET_S)
             else:
                 self._session_id, self._resume_point = options.resume_session_id, options.resume_at
                 await self._read_resumed_meter()

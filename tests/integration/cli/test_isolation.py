@@ -44,7 +44,7 @@ def test_two_hundred_isolated_tasks(api: ScriptedAPI, make_pool: MakePool) -> No
     off = [abs(cost * 1e9 - billed[prompt]) for prompt, cost in zip(frame["prompt"], frame["cost_usd"], strict=True)]
     assert max(off) < 1
     assert booked_nano(pool) == pool.budget.spent_nano == api.billed_nano
-    assert {turns for turns in frame["turns"]} == {1}
+    assert set(frame["turns"]) == {1}
 
 
 def test_texts_reach_the_model_as_they_are(api: ScriptedAPI, make_pool: MakePool) -> None:

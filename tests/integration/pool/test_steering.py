@@ -149,41 +149,12 @@ def test_the_frame_has_the_documented_columns(make_pool: MakePool) -> None:
     pool.pause()
     run = pool.fan_out(["a", "b"], wait=False, tags=["t"])
     expected = [
-        "run_id",
-        "task_id",
-        "row",
-        "sample",
-        "tags",
-        "profile",
-        "backend",
-        "conversation",
-        "requested_model",
-        "model",
-        "slot_id",
-        "session_id",
-        "state",
-        "prompt",
-        "output",
-        "failure_kind",
-        "error_type",
-        "error",
-        "attempts",
-        "cached",
-        "cost_usd",
-        "cost_basis",
-        "input_tokens",
-        "output_tokens",
-        "cache_read_tokens",
-        "cache_write_tokens",
-        "turns",
-        "created_at",
-        "started_at",
-        "finished_at",
-        "wait_s",
-        "duration_s",
-        "api_s",
+        "run_id", "task_id", "row", "sample", "tags", "profile", "backend", "conversation", "requested_model",
+        "model", "slot_id", "session_id", "state", "prompt", "output", "failure_kind", "error_type", "error",
+        "attempts", "cached", "cost_usd", "cost_basis", "input_tokens", "output_tokens", "cache_read_tokens",
+        "cache_write_tokens", "turns", "created_at", "started_at", "finished_at", "wait_s", "duration_s", "api_s",
         "permission_denials",
-    ]
+    ]  # fmt: skip
     waiting = run.frame
     assert list(waiting.columns) == expected
     pool.unpause()
