@@ -35,7 +35,8 @@ class ApiProcess:
         self._process.wait(10)
 
     def _ask(self, command: str, value: Any = None) -> Any:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([command, value]) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())

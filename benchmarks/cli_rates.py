@@ -40,8 +40,8 @@ Work = Callable[[int], Awaitable[None]]
 def amounts(slots: int, latency_ms: int) -> tuple[int, int, int]:
     """Tasks of one round: warm, per task; and for warming up."""
     if latency_ms:
-        return 40 * slots, 8 * slots, 4 * slots
-    return {1: 120, 2: 200, 4: 320, 8: 320}[slots], {1: 8, 2: 12, 4: 16, 8: 16}[slots], 6 * slots
+        return 20 * slots, 4 * slots, 4 * slots
+    return {1: 80, 2: 160, 4: 240, 8: 240}[slots], {1: 8, 2: 12, 4: 16, 8: 16}[slots], 6 * slots
 
 
 async def work_off(workers: Sequence[Work], tasks: int) -> float:

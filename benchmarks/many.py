@@ -35,6 +35,7 @@ class Lag:
             self.worst_s = max(self.worst_s, self._loop.time() - begun - BEAT_S)
 
     def stop(self) -> float:
+        """End it; the worst of all beats, in seconds."""
         self._future.cancel()
         return self.worst_s
 
@@ -54,6 +55,7 @@ class Peak:
             self.bytes = max(self.bytes, process.memory_info().rss)
 
     def stop(self) -> int:
+        """End it; the most it saw."""
         self._end.set()
         self._thread.join()
         return self.bytes
