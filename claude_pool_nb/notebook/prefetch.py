@@ -49,5 +49,6 @@ class Prefetch:
 
 def _import_all() -> None:
     for module in MODULES:
-        with contextlib.suppress(ImportError):  # the verb that needs it imports it again, and says what is wrong
+        # The verb that needs it imports it again, and says what is wrong. RuntimeError: the interpreter is ending.
+        with contextlib.suppress(ImportError, RuntimeError):
             import_module(module)
