@@ -24,7 +24,8 @@ def money(nano: int | None) -> str:
         return f"{sign}${dollars:,.2f}"
     if dollars < 0.000001:
         return f"{sign}<$0.000001"
-    return f"{sign}${dollars:.4f}" if dollars >= 0.001 else f"{sign}${dollars:.6f}"
+    # What is not a whole dollar is not shown as one.
+    return f"{sign}${min(dollars, 0.9999):.4f}" if dollars >= 0.001 else f"{sign}${dollars:.6f}"
 
 
 def seconds(value: float | None) -> str:

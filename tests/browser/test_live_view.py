@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from claude_pool_nb.testing import ScriptedAPI
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -38,9 +39,11 @@ BROWSER = [
     "--disable-sync",
     "--no-first-run",
 ]
-START = (
-    "%load_ext claude_pool_nb\n%pool start --slots 4 --backend demo --store :memory: --demo-latency-s 0.2 --budget 1"
-)
+START = """%load_ext claude_pool_nb
+pool = %pool start --slots 4 --backend demo --store :memory: --budget 9 --demo-latency-s 0.2
+warm = %pool fan_out ['warm'] * 8 --live off
+before = {slot.pid for slot in pool.slot_records()}
+pool"""
 FAN_OUT = "df = %pool fan_out [f'Say <b>{i}</b> for $1 or $2' for i in range(400)]"
 
 
@@ -50,14 +53,26 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+REAL = START.replace("--backend demo", "--model haiku").replace(" --demo-latency-s 0.2", "")
+
+
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A JupyterLab of its own: its address and its folder."""
+def api() -> Iterator[ScriptedAPI]:
+    """A scripted Messages API for the real CLI, slow enough to be watched."""
+    with ScriptedAPI() as made:
+        made.reply("An answer.")
+        made.latency_s = 0.3
+        yield made
+
+
+@pytest.fixture
+def lab(tmp_path: Path, api: ScriptedAPI) -> Iterator[tuple[str, Path]]:
+    """A JupyterLab of its own, whose kernels reach no other API than the scripted one: its address and its folder."""
     port = _free_port()
     folder = tmp_path / "notebooks"
     folder.mkdir()
     dropped = ("PYTEST_", "CI")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    env = {name: value for name, value in api.env(tmp_path).items() if not name.startswith(dropped)}
     env |= {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "JUPYTER_CONFIG_DIR": str(tmp_path / "config")}
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
@@ -165,17 +180,18 @@ def open_page(lab: tuple[str, Path]) -> Iterator[Any]:
             browser.close()
 
 
-LOOK = (
-    "import ipywidgets.widgets.widget as w\n"
-    "print('rows', len(df), 'completed', (df.state == 'completed').sum(), 'states', sorted(set(df.state)),"
-    " 'widgets', len(w._instances))\n"
-    "answer = %pool run --live off still alive\nprint('alive', answer.state)"
-)
+LOOK = """import ipywidgets.widgets.widget as w
+print('rows', len(df), 'completed', (df.state == 'completed').sum(), 'states', sorted(set(df.state)))
+print('widgets', len(w._instances))
+answer = %pool run --live off still alive
+after = {slot.pid for slot in pool.slot_records()}
+print('alive', answer.state, 'same processes', before == after, 'restarts', pool.slots()['restarts'].sum())"""
 
 
-def test_cancel_stops_and_keeps(open_page: Any) -> None:
+@pytest.mark.parametrize("start", [START, pytest.param(REAL, marks=pytest.mark.cli)], ids=["demo", "real CLI"])
+def test_cancel_stops_and_keeps(open_page: Any, start: str) -> None:
     """The view appears with its numbers and slots; Cancel ends the cell within a second or so and keeps all rows."""
-    page = open_page(START, FAN_OUT, LOOK)
+    page = open_page(start, f"{FAN_OUT} --yes", LOOK)
     assert "4 slots" in page.run(0)
     page.start(1)
     page.outputs_hold(1, "of 400 tasks")
@@ -196,15 +212,16 @@ def test_cancel_stops_and_keeps(open_page: Any) -> None:
     assert "rows 400" in looked
     assert "'cancelled', 'completed'" in looked
     assert "widgets 0" in looked
-    assert "alive completed" in looked
+    assert "alive completed same processes True restarts 0" in looked
     assert not page.errors
 
 
-def test_interrupt_stops_raises_and_leaves_the_sessions(open_page: Any) -> None:
+@pytest.mark.parametrize("start", [START, pytest.param(REAL, marks=pytest.mark.cli)], ids=["demo", "real CLI"])
+def test_interrupt_stops_raises_and_leaves_the_sessions(open_page: Any, start: str) -> None:
     """■ ends the cell with a KeyboardInterrupt, keeps all rows, and the same sessions answer the next prompt."""
     page = open_page(
-        START,
-        FAN_OUT.replace("df = %pool fan_out", "%pool fan_out --into df"),
+        start,
+        FAN_OUT.replace("df = %pool fan_out", "%pool fan_out --yes --into df"),
         LOOK,
     )
     page.run(0)
@@ -220,7 +237,7 @@ def test_interrupt_stops_raises_and_leaves_the_sessions(open_page: Any) -> None:
     assert "rows 400" in looked
     assert "'completed', 'interrupted'" in looked
     assert "widgets 0" in looked
-    assert "alive completed" in looked
+    assert "alive completed same processes True restarts 0" in looked
     assert not page.errors
 
 
@@ -230,7 +247,7 @@ def test_pause_and_go_on(open_page: Any) -> None:
     page.run(0)
     page.start(1)
     page.page.get_by_role("button", name="Pause").click(timeout=10_000)
-    page.outputs_hold(1, "paused by the Pause button")
+    page.outputs_hold(1, "by the Pause button")
     page.page.get_by_role("button", name="Go on").click()
     page.end(1, 30_000)
     page.outputs_hold(1, "60 completed of 60 tasks")

@@ -16,7 +16,7 @@ QUICKSTART = ROOT / "notebooks" / "00_quickstart.ipynb"
 
 @pytest.mark.timeout(180)
 def test_quickstart_gives_what_is_saved_in_it() -> None:
-    """nbval runs every cell and compares its outputs with the saved ones."""
+    """Nbval runs every cell and compares its outputs with the saved ones."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [

@@ -102,7 +102,7 @@ class LiveView:
 
     def _pause(self, wanted: bool) -> None:
         if wanted:
-            self._pool.pause("paused by the Pause button")
+            self._pool.pause("by the Pause button")
         else:
             self._pool.unpause()
 

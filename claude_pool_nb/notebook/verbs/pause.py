@@ -24,5 +24,5 @@ def parser() -> VerbParser:
 
 def run(call: Call) -> Pool:
     """Pause it."""
-    call.pool.pause(call.args.text.strip() or "paused by %pool pause")
+    call.pool.pause(call.args.text.strip() or "by %pool pause")
     return call.pool
