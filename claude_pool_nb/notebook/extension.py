@@ -23,7 +23,8 @@ def load(shell: Any) -> None:
     magics = PoolMagics(shell)
     magics.prefetch = Prefetch(shell)
     shell.register_magics(magics)
-    shell.configurables.append(magics)
+    if magics not in shell.configurables:  # IPython's own Magics adds itself, if it was given the shell
+        shell.configurables.append(magics)
     matcher = PoolMatcher(magics)
     completer = getattr(shell, "Completer", None)
     if completer is not None:
@@ -48,8 +49,7 @@ def unload(shell: Any) -> None:
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("pool", None)
     shell.magics_manager.registry.pop(type(magics).__name__, None)
-    if magics in shell.configurables:
-        shell.configurables.remove(magics)
+    shell.configurables[:] = [one for one in shell.configurables if one is not magics]
     completer = getattr(shell, "Completer", None)
     if completer is not None and matcher.match in completer.custom_matchers:
         completer.custom_matchers.remove(matcher.match)

@@ -37,10 +37,9 @@ def is_task(wanted: str) -> bool:
 
 
 def open_runs(pool: Pool) -> list[Run]:
-    """The runs of this pool that are not done yet, oldest first."""
-    tasks = pool.tasks()
-    unfinished = tasks[~tasks["state"].isin(["completed", "failed", "cancelled", "interrupted"])]
-    return [pool.get_run(run_id) for run_id in unfinished["run_id"].astype(str).unique()]
+    """The runs of this pool that are not done yet, oldest first; those of other kernels are not ours to wait for."""
+    runs = [pool.get_run(record.id) for record in pool.aio.engine.state.runs()]
+    return [run for run in runs if not run.done]
 
 
 def frame_of(call: Call, run: Run) -> pd.DataFrame:
