@@ -6,9 +6,11 @@ asked. It works the same after a kernel restart, for a run of a pool that is gon
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
+from claude_pool_nb.display.runs import RunSummary, run_html
 from claude_pool_nb.records import RunRecord, RunState, StopReason, TaskResult, TaskState, usd
 
 if TYPE_CHECKING:
@@ -167,6 +169,23 @@ class Run:
 
     def __await__(self) -> Generator[Any, None, Run]:
         return self._pool.finished(self).__await__()
+
+    def summary(self) -> RunSummary:
+        """How far it is and what it cost, now."""
+        record = self.record
+        end = record.finished_at or time.time()
+        tasks = self._pool.task_records(self.id)
+        return RunSummary(
+            self.id,
+            counts={str(state): number for state, number in self.counts().items()},
+            cost_nano=sum(task.cost_nano for task in tasks),
+            elapsed_s=max(0.0, end - record.created_at),
+            play_money=record.backend == "demo",
+            errors=tuple(dict.fromkeys(task.error for task in tasks if task.error))[:3],
+        )
+
+    def _repr_html_(self) -> str:
+        return run_html(self.summary())
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{number} {state}" for state, number in self.counts().items())

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from claude_pool_nb.aio import AsyncPool
 from claude_pool_nb.analysis.reader import Frames
 from claude_pool_nb.config import PoolConfig, SlotConfig
+from claude_pool_nb.display.pools import PoolCard, pool_html
 from claude_pool_nb.engine.portal import InlineLoop, LoopThread, Portal
 from claude_pool_nb.errors import ConfigError, Interrupted, NoPool, PoolClosed, StoreError, nearest
 from claude_pool_nb.handles import OPEN_RUN_STATES, Run, Task
@@ -455,6 +456,21 @@ class Pool(Frames):
 
     def __repr__(self) -> str:
         return repr(self.aio)
+
+    def card(self) -> PoolCard:
+        """What its status card shows, now."""
+        config = self.setup.config
+        return PoolCard(
+            self.status(),
+            notice=self.notice or "",
+            profile=config.profile,
+            model=str(config.model or ""),
+            store=self.setup.store or "",
+            warnings=self.warnings,
+        )
+
+    def _repr_html_(self) -> str:
+        return pool_html(self.card())
 
 
 async def _settled(engine: Engine) -> None:

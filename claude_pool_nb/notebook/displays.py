@@ -6,60 +6,25 @@ is shown is made when it is shown.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from claude_pool_nb.display.pools import PoolCard, pool_html, pool_text
 from claude_pool_nb.display.results import result_markdown, result_text
-from claude_pool_nb.display.runs import RunSummary, run_html, run_text
-from claude_pool_nb.records import PoolStatus, nano
-
-if TYPE_CHECKING:
-    from claude_pool_nb.handles import Run
-    from claude_pool_nb.pool import Pool
-
-
-def card_of(pool: Pool) -> PoolCard:
-    """The status card of a pool, now."""
-    config = pool.setup.config
-    return PoolCard(
-        pool.status(),
-        notice=pool.notice or "",
-        profile=config.profile,
-        model=str(config.model or ""),
-        store=pool.setup.store or "",
-        warnings=pool.warnings,
-    )
-
-
-def summary_of(run: Run) -> RunSummary:
-    """The line of a run, now."""
-    record = run.record
-    end = record.finished_at or time.time()
-    return RunSummary(
-        run.id,
-        counts={str(state): number for state, number in run.counts().items()},
-        cost_nano=nano(run.cost_usd),
-        elapsed_s=max(0.0, end - record.created_at),
-        play_money=record.backend == "demo",
-    )
-
+from claude_pool_nb.display.runs import run_text
 
 TEXTS: dict[tuple[str, str], Callable[[Any], str]] = {
-    ("claude_pool_nb.pool", "Pool"): lambda pool: pool_text(card_of(pool)),
+    ("claude_pool_nb.pool", "Pool"): lambda pool: pool_text(pool.card()),
     ("claude_pool_nb.records", "PoolStatus"): lambda status: pool_text(PoolCard(status)),
     ("claude_pool_nb.records", "TaskResult"): result_text,
-    ("claude_pool_nb.handles", "Run"): lambda run: run_text(summary_of(run)),
+    ("claude_pool_nb.handles", "Run"): lambda run: run_text(run.summary()),
 }
 """Text of each type; every one of them has one."""
 
 HTML: dict[tuple[str, str], Callable[[Any], str]] = {
-    ("claude_pool_nb.pool", "Pool"): lambda pool: pool_html(card_of(pool)),
     ("claude_pool_nb.records", "PoolStatus"): lambda status: pool_html(PoolCard(status)),
-    ("claude_pool_nb.handles", "Run"): lambda run: run_html(summary_of(run)),
 }
-"""HTML of each type."""
+"""HTML of each type that brings none of its own."""
 
 MARKDOWN: dict[tuple[str, str], Callable[[Any], str]] = {
     ("claude_pool_nb.records", "TaskResult"): result_markdown,
@@ -100,6 +65,3 @@ def _printer(text: Callable[[Any], str]) -> Callable[[Any, Any, bool], None]:
         printer.text("..." if cycle else text(value))
 
     return show
-
-
-__all__ = ["PoolStatus", "card_of", "register", "summary_of", "unregister"]

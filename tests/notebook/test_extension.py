@@ -31,13 +31,15 @@ def test_unloading_takes_everything_back(shell: InteractiveShell, run_cell: Runn
     """After %unload_ext there is no magic, no completion, no display, no rewriting of questions, and no pool."""
     pool = run_cell(DEMO).value
     assert _completions(shell, "%pool fan_o") == ["fan_out"]
-    before = shell.display_formatter.format(pool)[0]
-    assert "text/html" in before
+    result = run_cell("%pool run hello").value
+    assert "text/markdown" in shell.display_formatter.format(result)[0]
+    assert shell.display_formatter.format(pool)[0]["text/plain"].startswith("pool p")
     run_cell("%unload_ext claude_pool_nb")
     assert pool.closed
     assert "fan_out" not in _completions(shell, "%pool fan_o")
     assert "pool" not in shell.magics_manager.magics["line"]
-    assert "text/html" not in shell.display_formatter.format(pool)[0]
+    assert "text/markdown" not in shell.display_formatter.format(result)[0]
+    assert not shell.display_formatter.format(pool)[0]["text/plain"].startswith("pool p")
     assert "run_line_magic('pool'" not in shell.transform_cell("%pool run Why?")
     run_cell("%load_ext claude_pool_nb")
     assert isinstance(run_cell("%pool run hello").error, NoPool)

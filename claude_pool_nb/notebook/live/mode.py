@@ -24,7 +24,7 @@ class Mode(StrEnum):
     OFF = "off"  # nothing
 
 
-UNATTENDED = ("PYTEST_VERSION", "PYTEST_CURRENT_TEST", "PAPERMILL_EXECUTION", "NBCONVERT_EXECUTION", "CI")
+UNATTENDED = ("PYTEST_VERSION", "PYTEST_CURRENT_TEST", "CI")
 """One of these in the environment says that nobody watches."""
 
 WATCHED = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG", "COLAB_GPU")

@@ -1,8 +1,8 @@
 """The live view of one waiting cell: it appears after half a second, follows the run, and leaves a static line behind.
 
 Invariants: the page is changed at most eight times a second, whatever happens in the pool; the thread that changes it
-carries the cell's context, so that its output lands in that cell; the static line is made from the records, and is the
-same however the run was shown; a view that breaks never breaks the run: its error is told below the line.
+carries the cell's context, so that its output lands in that cell; the static line is made from the tasks' records,
+and is the same however the run was shown; a view that breaks never breaks the run: its error is told below the line.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from claude_pool_nb.display.runs import RunSummary, run_html, run_text
 from claude_pool_nb.notebook.live.mode import Mode, decide
 from claude_pool_nb.notebook.live.progress import Progress
+from claude_pool_nb.records import TaskState
 
 if TYPE_CHECKING:
     from claude_pool_nb.handles import Run
@@ -102,7 +102,7 @@ class LiveView:
 
     def _pause(self, wanted: bool) -> None:
         if wanted:
-            self._pool.pause("by the Pause button")
+            self._pool.pause("paused by the Pause button")
         else:
             self._pool.unpause()
 
@@ -140,14 +140,15 @@ class LiveView:
         display(bundle, raw=True)  # type: ignore[no-untyped-call]
 
     def _summary(self) -> RunSummary:
-        """The line, from the records: a single prompt must not have to wait for pandas."""
+        """What became of the run, from its records: a frame would import pandas before the first answer is shown."""
         budget = self._pool.budget
         tasks = self._pool.aio.task_records(self._run.id)
+        states = [task.state for task in tasks]
         errors = dict.fromkeys(task.error for task in tasks if task.error)
         notes = [f"the live view broke: {self._broken!r}"] if self._broken is not None else []
         return RunSummary(
             self._run.id,
-            counts=Counter(str(task.state) for task in tasks),
+            counts={str(state): states.count(state) for state in TaskState if state in states},
             cost_nano=sum(task.cost_nano for task in tasks),
             elapsed_s=time.monotonic() - self._began,
             left_nano=None if budget is None else budget.left_nano,
