@@ -149,7 +149,7 @@ class ClaudeSession:
         try:
             await self._start(self._launch)
             if options.resume_session_id is None:
-                # A new conversation begins with nothing: a reset would be its first entry, and come back at each resume.
+                # A new conversation begins with nothing: a reset would be its first entry and come back at each resume.
                 if options.conversation is None:
                     # The CLI does nothing before its MCP servers have started, or failed to within its own 30 s.
                     await self.reset(within_s=RESET_S if options.mcp_servers == "{}" else OPEN_S + RESET_S)
