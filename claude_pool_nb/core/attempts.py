@@ -393,7 +393,7 @@ class AttemptDesk(SlotDesk):
         if task.started_seq > self._auth_seq:
             self._auth_seq = self._seq
             if not self._draining:
-                reason = f"{failure.message} Mend the key, then `%pool unpause` goes on with what is left."
+                reason = failure.message
                 self._pause(at, reason, by_person=False)
             return False
         if self._draining or (wrote and not task.spec.retry.retry_writes):

@@ -89,6 +89,59 @@ def counting_sigint(interrupted: Interrupted) -> Iterator[_SigintLatch]:
         signal.signal(signal.SIGINT, old)
 
 
+class _SigintHold:
+    """What SIGINT does in a block of `held_sigint`: counted while `holding`, else what it did before."""
+
+    def __init__(self) -> None:
+        self.holding = True
+        """Whether an interrupt is kept back. Set it first of all when a wait has ended: an assignment is not
+        interrupted, a call may be."""
+        self.count = 0
+        self.before: Callable[[int, FrameType | None], Any] | int | None = signal.default_int_handler
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.holding:
+            self.count += 1
+        elif callable(self.before):
+            self.before(number, frame)
+
+    def let_go(self) -> None:
+        """Interrupts strike again from here on; one that was kept back does so now.
+
+        Raises:
+            KeyboardInterrupt: there was one.
+        """
+        self.holding = False
+        if self.count:
+            self.count = 0
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def held_sigint() -> Iterator[_SigintHold]:
+    """Keep SIGINT back for the time of the block, so that what it makes is made and what it has is stored.
+
+    Raises:
+        KeyboardInterrupt: behind the block, if an interrupt was kept back and nothing else is raised.
+
+    Example:
+        >>> with held_sigint() as hold:
+        ...     hold.count
+        0
+    """
+    hold = _SigintHold()
+    if threading.current_thread() is not threading.main_thread():
+        yield hold
+        return
+    hold.before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield hold
+    finally:
+        signal.signal(signal.SIGINT, hold.before)
+    if hold.count:
+        raise KeyboardInterrupt
+
+
 class LoopThread:
     """One event loop on one daemon thread.
 

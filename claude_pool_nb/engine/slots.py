@@ -242,7 +242,13 @@ class SlotRunner:
     async def _session_for(self, options: ResolvedConfig, *, relaunch: bool) -> Session:
         """The slot's session, relaunched first if the options need it."""
         session = self.session
-        if relaunch or session is None or session.broken or session.launch_key != options.launch_key:
+        if (
+            relaunch
+            or session is None
+            or session.broken
+            or session.launch_key != options.launch_key
+            or session.needs_recycling
+        ):
             await self.open(options)
             session = self.session
             if session is None:

@@ -33,10 +33,6 @@ PACKAGES = (
 """Packages whose versions are told."""
 OPTIONAL = frozenset({"jupyterlab", "claude-pool-nb"})
 """Packages that may be missing: another front end, or a checkout that was not installed."""
-KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
-"""Variables that hold credentials."""
-PROVIDERS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
-"""Variables that say that another provider's credentials are used."""
 SLOT_BYTES = 345_000_000
 """Memory that a busy session may take."""
 LOW_DISK_BYTES = 200_000_000
@@ -119,16 +115,19 @@ def _cli_path() -> str | None:
 
 
 def _credentials(_call: Call) -> Iterator[Check]:
-    names = [name for name in (*KEYS, *PROVIDERS) if os.environ.get(name)]
-    home = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
-    if (home / ".credentials.json").exists():
-        names.append("login of `claude`")
-    if names:
-        yield Check("credentials", ", ".join(names))
-    else:
-        yield Check(
-            "credentials", "none found", False, "set ANTHROPIC_API_KEY, log in with `claude`, or use --backend demo"
-        )
+    from claude_pool_nb.config import ResolvedConfig
+    from claude_pool_nb.errors import MissingCredentials
+    from claude_pool_nb.sessions.credentials import find_credentials
+
+    pool = current_pool()
+    options = pool.resolved_config() if pool is not None else ResolvedConfig()
+    try:
+        found = find_credentials(options)
+    except MissingCredentials:
+        advice = "set ANTHROPIC_API_KEY, log in with `claude`, or use --backend demo"
+        yield Check("credentials", "none found", False, advice)
+        return
+    yield Check("credentials", f"{found.source}{' (a subscription)' if found.subscription else ''}")
 
 
 def _front_end(call: Call) -> Iterator[Check]:
@@ -140,12 +139,12 @@ def _front_end(call: Call) -> Iterator[Check]:
 
 
 def _ledger(call: Call) -> Iterator[Check]:
-    from claude_pool_nb.store.opening import is_file, locate
+    from claude_pool_nb.store.opening import MEMORY, is_file, is_memory, locate
 
     pool = current_pool()
     url = locate(pool.setup.store if pool is not None else call.magics.store)
     if not is_file(url):
-        yield Check("ledger", url.render_as_string(hide_password=True))
+        yield Check("ledger", MEMORY if is_memory(url) else url.render_as_string(hide_password=True))
         return
     path = Path(url.database or "")
     there = f"{path} ({size(path.stat().st_size)})" if path.exists() else f"{path} (not there yet)"
@@ -168,24 +167,12 @@ def _memory(call: Call) -> Iterator[Check]:
 
 
 def _leftovers(_call: Call) -> Iterator[Check]:
-    """Sessions of kernels that are gone: their parent is init, and they carry our mark in their environment."""
-    import psutil
+    """Sessions of kernels that are gone."""
+    from claude_pool_nb.sessions.processes import leftovers
 
-    found = []
-    for process in psutil.process_iter(["pid", "ppid", "name"]):
-        try:
-            if process.info["ppid"] == 1 and "claude" in (process.info["name"] or "") and _is_ours(process):
-                found.append(str(process.info["pid"]))
-        except psutil.Error:
-            continue  # it ended, or is somebody else's
-    advice = "the next %pool start ends those of a dead kernel; else end them by their pid" if found else ""
-    yield Check("leftovers", ", ".join(found) or "none", not found, advice)
-
-
-def _is_ours(process: object) -> bool:
-    """Whether a process was started by a pool of this user."""
-    environment = process.environ()  # type: ignore[attr-defined]
-    return any(name.startswith("CLAUDE_POOL_NB") for name in environment)
+    pids = [str(process.pid) for process in leftovers()]
+    advice = f"their kernel is gone; end them with !kill -9 {' '.join(pids)}" if pids else ""
+    yield Check("leftovers", ", ".join(pids) or "none", not pids, advice)
 
 
 def _settings(call: Call) -> Iterator[Check]:

@@ -27,7 +27,7 @@ class PoolMagics(Magics):
     """A pool of Claude sessions; these are the defaults of `%pool start` and of the live view."""
 
     slots = Int(min=1, help="Slots of a new pool.").tag(config=True)
-    profile = Unicode(help="Session options of a new pool: prompt or agent.").tag(config=True)
+    profile = Enum(["prompt", "agent"], help="Session options of a new pool.").tag(config=True)
     model = Unicode(None, allow_none=True, help="Model of a new pool; None for the CLI's default.").tag(config=True)
     budget_usd = Float(None, allow_none=True, help="Budget of a new pool in dollars; None for no limit.").tag(
         config=True

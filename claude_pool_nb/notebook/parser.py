@@ -117,8 +117,10 @@ class VerbParser(argparse.ArgumentParser):
 
     def refuse(self, option: str) -> NoReturn:
         """Say that there is no such option, and which one was meant."""
-        hint = " -- before a prompt that begins with '-' write --" if self.takes is Takes.PROMPT else ""
-        self.error(f"there is no option {option}{did_you_mean(option, self.options())}{hint}")
+        meant = did_you_mean(option, self.options())
+        if self.takes is Takes.PROMPT and not meant:
+            meant = "; before a prompt that begins with a dash write --"
+        self.error(f"there is no option {option}{meant}")
 
     def options(self) -> list[str]:
         """All long options, and short ones."""

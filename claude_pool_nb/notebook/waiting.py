@@ -6,13 +6,15 @@ stands before real money only, and nothing is sent before it was passed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from claude_pool_nb.display.text import count, money
-from claude_pool_nb.errors import SpendGate, TaskFailed
+from claude_pool_nb.errors import Interrupted, PoolPaused, SpendGate
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.live.view import LiveView
-from claude_pool_nb.records import NANO_PER_USD, TaskResult
+from claude_pool_nb.records import NANO_PER_USD, StopReason, TaskResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from claude_pool_nb.handles import Run, Task
     from claude_pool_nb.pool import Pool
 
+Waited = TypeVar("Waited", "Run", "Task")
+
+STOPPED_WITHIN_S = 0.8
+"""So long a cell that was interrupted waits for its turns to end."""
 FREE_TASKS = 100
 """More tasks than this ask for --yes."""
 FREE_NANO = NANO_PER_USD
@@ -42,43 +48,66 @@ def open_runs(pool: Pool) -> list[Run]:
     return [run for run in runs if not run.done]
 
 
-def frame_of(call: Call, run: Run) -> pd.DataFrame:
-    """Wait for a run and return its frame; an interrupted one is stored before the interrupt goes on."""
-    view = LiveView(call.pool, run, call.magics.host, mode=_mode(call))
-    view.start()
-    try:
-        call.pool.wait(run)
-    finally:
-        frame = run.frame
-        call.keep(frame)
-        view.finish()
-    return frame
+def frame_of(call: Call, start: Callable[[], Run]) -> pd.DataFrame:
+    """Start a run, or look one up, wait for it, and return its frame; an interrupted one is stored all the same."""
+    return _follow(call, start, lambda run: run.frame).frame
 
 
-def answer_of(call: Call, task: Task) -> TaskResult:
-    """Wait for a task and return its answer.
+def answer_of(call: Call, start: Callable[[], Task]) -> TaskResult:
+    """Start a task, or look one up, wait for it, and return its answer.
 
     Raises:
         TaskFailed: it did not complete.
     """
-    run = task.run
-    view = LiveView(call.pool, run, call.magics.host, mode=_mode(call), task_id=task.id)
-    view.start()
-    try:
-        call.pool.wait(task)
-    finally:
-        if task.done:
-            call.keep(_what_there_is(task))
-        view.finish()
-    return task.result()
+    return _follow(call, start, lambda task: call.pool.aio.task_result(task.id)).result()
 
 
-def _what_there_is(task: Task) -> TaskResult | None:
-    """The result of a task that is done, failed or not."""
-    try:
-        return task.result()
-    except TaskFailed as error:
-        return error.result
+def _follow(call: Call, start: Callable[[], Waited], there_is: Callable[[Waited], Any]) -> Waited:
+    """Start, show, wait, and store what there is, however it ends and however often the kernel is interrupted.
+
+    Raises:
+        Interrupted: the kernel was interrupted; what was begun was stopped.
+    """
+    from claude_pool_nb.engine.portal import held_sigint
+
+    pool = call.pool
+    last = pool.last
+    was_open = last.id if last is not None and not last.done else None
+    what: Waited | None = None
+    view: LiveView | None = None
+    with held_sigint() as interrupts:
+        try:
+            what = start()
+            run_id = what.id.split(".")[0]
+            one = what.id if is_task(what.id) else None
+            view = LiveView(pool, pool.get_run(run_id), call.magics.host, mode=_mode(call), task_id=one)
+            view.start()
+            interrupts.let_go()
+            pool.wait(what)
+        except KeyboardInterrupt as interrupt:
+            interrupts.holding = True
+            raise _stopped(pool, what, was_open, interrupt) from None
+        finally:
+            interrupts.holding = True
+            if what is not None:
+                call.keep(there_is(what))
+            if view is not None:
+                view.finish()
+    return what
+
+
+def _stopped(pool: Pool, what: Run | Task | None, was_open: str | None, interrupt: KeyboardInterrupt) -> Interrupted:
+    """Stop what an interrupt struck before the pool's own wait could answer it; what to raise then."""
+    if isinstance(interrupt, Interrupted):
+        return interrupt
+    begun = what or pool.last
+    if begun is None or begun.done or (what is None and begun.id == was_open):
+        return Interrupted("the cell was interrupted; nothing was under way")
+    pool.aio.stop_later(begun.id, StopReason.INTERRUPT)
+    with contextlib.suppress(KeyboardInterrupt, TimeoutError, PoolPaused):
+        pool.wait(begun, timeout_s=STOPPED_WITHIN_S)
+    run_id = begun.id.split(".")[0]
+    return Interrupted(f"{run_id} was stopped, what was finished is kept; `%pool resume {run_id}` goes on")
 
 
 def _mode(call: Call) -> str:

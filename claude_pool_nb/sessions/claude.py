@@ -109,10 +109,15 @@ class ClaudeSession:
 
     @property
     def needs_recycling(self) -> bool:
-        """True after as many tasks as its options allow, or when its process has outgrown them."""
+        """True after as many tasks as its options allow, when its process has outgrown them, or with a key of before.
+
+        A process keeps the environment it was started with: a key that was mended there reaches only a new one.
+        """
         options = self._options
         if options is None:
             return False
+        if self._launch is not None and launching.has_other_key(self._launch.env, options):
+            return True
         max_tasks, max_rss_bytes = options.max_tasks_per_process, options.max_rss_bytes
         if max_tasks is not None and self._tasks >= max_tasks:
             return True

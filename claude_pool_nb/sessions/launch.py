@@ -32,6 +32,9 @@ _PASSED = (
 )  # fmt: skip
 """Names, or patterns of names, of variables that reach the CLI."""
 
+KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+"""Variables that hold credentials."""
+
 PROMPT_RETRIES, AGENT_RETRIES = 1, 3
 """How often the CLI may ask the API again. Its first notice of a refused first request is taken as the answer, so that
 the pool retries; in the middle of an agent's turn a retry of the CLI's saves the work done so far."""
@@ -200,6 +203,17 @@ def environment(options: ResolvedConfig, inherited: Mapping[str, str] | None = N
     env |= dict(options.env)
     env[MARK] = WATCHER.new_mark()
     return env
+
+
+def has_other_key(env: Mapping[str, str], options: ResolvedConfig) -> bool:
+    """Whether the environment names other credentials by now than a process was started with.
+
+    Example:
+        >>> has_other_key({"ANTHROPIC_API_KEY": "not this one"}, ResolvedConfig())
+        True
+    """
+    given = dict(options.env)
+    return any(env.get(name) != given.get(name, os.environ.get(name)) for name in KEYS)
 
 
 def _passes(name: str) -> bool:

@@ -116,6 +116,30 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def leftovers() -> list[psutil.Process]:
+    """The processes of this user that a pool has started and whose kernel is gone, oldest first.
+
+    Their mark begins with the kernel's pid. A process of that pid which is younger than they are is not their kernel.
+
+    Example:
+        >>> import os
+        >>> os.getpid() in [process.pid for process in leftovers()]
+        False
+    """
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            kernel = process.environ().get(MARK, "").partition("-")[0]
+            if not kernel.isdigit() or process.uids().real != os.getuid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            alive = identify(int(kernel))
+            if alive is None or alive.started_at > process.create_time():
+                found.append(process)
+    return sorted(found, key=lambda process: process.create_time())
+
+
 def end_tree(pid: int, started_at: float | None = None, *, mark: str | None = None) -> int:
     """Kill a process and all its descendants at once; say how many were still there.
 
@@ -186,7 +210,7 @@ class Watcher:
         self._process: subprocess.Popen[bytes] | None = None
         self._watched: set[int] = set()
         self._starting = 0
-        self._mark = uuid4().hex
+        self._mark = f"{os.getpid()}-{uuid4().hex}"
 
     @property
     def running(self) -> bool:

@@ -64,6 +64,8 @@ def locate(store: str | os.PathLike[str] | None) -> URL:
     given = os.fspath(store)
     if not given:
         raise ConfigError("store is empty; give a path, ':memory:', or a database URL")
+    if "\0" in given:
+        raise ConfigError(f"store={given!r} holds a null byte; give a path, ':memory:', or a database URL")
     if given == MEMORY:
         return URL.create("sqlite", database=MEMORY)
     if "://" in given:

@@ -144,7 +144,8 @@ class LiveView:
         budget = self._pool.budget
         tasks = self._pool.aio.task_records(self._run.id)
         states = [task.state for task in tasks]
-        errors = dict.fromkeys(task.error for task in tasks if task.error)
+        paused = self._pool.status().paused
+        errors = dict.fromkeys(task.error for task in tasks if task.error and task.error != paused)
         notes = [f"the live view broke: {self._broken!r}"] if self._broken is not None else []
         return RunSummary(
             self._run.id,
@@ -156,5 +157,5 @@ class LiveView:
             play_money=self._pool.backend == "demo",
             errors=tuple(errors)[:MAX_ERRORS],
             warnings=tuple(notes),
-            paused=self._pool.status().paused,
+            paused=paused,
         )

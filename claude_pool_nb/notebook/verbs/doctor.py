@@ -20,8 +20,10 @@ def run(call: Call) -> pd.DataFrame:
     """One row per finding: what, value, ok, what to do."""
     import pandas as pd
 
+    from claude_pool_nb.display.facts import facts_frame
     from claude_pool_nb.notebook.checks import all_checks
 
     rows = [(check.what, check.value, check.ok, check.advice) for check in all_checks(call)]
     frame = pd.DataFrame(rows, columns=["what", "value", "ok", "advice"])
-    return frame.astype({"what": "string", "value": "string", "ok": "boolean", "advice": "string"})
+    types = {"what": "string", "value": "string", "ok": "boolean", "advice": "string"}
+    return facts_frame(frame.astype(types), label="findings of the doctor")

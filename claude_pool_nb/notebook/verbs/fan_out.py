@@ -39,5 +39,6 @@ def run(call: Call) -> pd.DataFrame | Run:
     overrides = overrides_of(call)
     prompts: Any = many_prompts(call)
     check_spending(call, texts_of(prompts), overrides)
-    started = call.pool.fan_out(prompts, wait=False, **overrides)
-    return started if call.args.no_wait else frame_of(call, started)
+    if call.args.no_wait:
+        return call.pool.fan_out(prompts, wait=False, **overrides)
+    return frame_of(call, lambda: call.pool.fan_out(prompts, wait=False, **overrides))

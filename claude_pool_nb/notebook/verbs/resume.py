@@ -1,9 +1,11 @@
-"""`%pool resume RUN`: run exactly what was interrupted, also after the kernel died."""
+"""`%pool resume [RUN]`: run exactly what was interrupted, also after the kernel died."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from claude_pool_nb.errors import RunNotFound
+from claude_pool_nb.handles import OPEN_RUN_STATES
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.overrides import add_live_option
 from claude_pool_nb.notebook.parser import VerbParser
@@ -12,11 +14,17 @@ from claude_pool_nb.notebook.waiting import frame_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from claude_pool_nb.pool import Pool
+
 
 def parser() -> VerbParser:
-    """A run."""
-    options = VerbParser("resume", "Run what a run still misses: what was interrupted, and with --cancelled that too.")
-    options.add_argument("run", metavar="RUN", help="r12; %%pool runs lists them")
+    """A run, and whether what was cancelled is meant too."""
+    options = VerbParser(
+        "resume",
+        "Run what a run still misses: what was interrupted, and with --cancelled that too.\n"
+        "Without RUN it is the latest run that was interrupted, also in an earlier kernel.",
+    )
+    options.add_argument("run", nargs="?", metavar="RUN", help="r12; %%pool runs lists them")
     options.add_argument("--cancelled", action="store_true", help="also what was cancelled")
     add_live_option(options)
     return options
@@ -24,4 +32,23 @@ def parser() -> VerbParser:
 
 def run(call: Call) -> pd.DataFrame:
     """Resume, wait, and return the frame of the whole run."""
-    return frame_of(call, call.pool.get_run(call.args.run).resume(cancelled=call.args.cancelled, wait=False))
+    pool, cancelled = call.pool, call.args.cancelled
+    wanted = call.args.run or _latest(pool, cancelled)
+    return frame_of(call, lambda: pool.resume(wanted, cancelled=cancelled, wait=False))
+
+
+def _latest(pool: Pool, cancelled: bool) -> str:
+    """The latest run of this pool's backend that has something to resume; says which it is.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    pool.ledger.recover()  # a kernel may have died since this pool was started
+    runs = pool.runs()
+    missing = runs["interrupted"] + (runs["cancelled"] if cancelled else 0)
+    mine = runs[(missing > 0) & (runs["backend"] == pool.backend) & ~runs["state"].isin(OPEN_RUN_STATES)]
+    if mine.empty:
+        raise RunNotFound(f"No run of the {pool.backend} backend was interrupted; `%pool runs` lists all of them")
+    found = mine.iloc[-1]
+    print(f"{found['run_id']} is the latest that was interrupted: {missing[mine.index[-1]]} of {found['total']} to run")
+    return str(found["run_id"])

@@ -36,4 +36,4 @@ def run(call: Call) -> pd.DataFrame:
         raise RunNotFound(
             "There is no run yet; %pool fan_out makes one, and %pool runs lists those of earlier kernels."
         )
-    return frame_of(call, pool.retry(run_id, state=call.args.state, wait=False))
+    return frame_of(call, lambda: pool.retry(run_id, state=call.args.state, wait=False))

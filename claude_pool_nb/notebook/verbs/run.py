@@ -31,4 +31,4 @@ def run(call: Call) -> TaskResult:
     overrides = overrides_of(call)
     prompt = one_prompt(call)
     check_spending(call, [prompt], overrides)
-    return answer_of(call, call.pool.submit(prompt, verb="run", **overrides))
+    return answer_of(call, lambda: call.pool.submit(prompt, verb="run", **overrides))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.parser import VerbParser
@@ -23,6 +23,8 @@ def run(call: Call) -> pd.DataFrame:
     """One row per thing known: what, name, value."""
     import pandas as pd
 
+    from claude_pool_nb.display.facts import facts_frame
+
     wanted = call.args.id if "." in call.args.id else f"{call.args.id}.1"
     pool = call.pool
     task = pool.get_task(wanted)
@@ -32,5 +34,15 @@ def run(call: Call) -> pd.DataFrame:
     for kind, table in (("attempt", pool.attempts()), ("event", pool.events())):
         for number, (_, row) in enumerate(table[table["task_id"] == wanted].iterrows(), start=1):
             rows += [(f"{kind} {number}", name, value) for name, value in row.items() if name != "task_id"]
-    shown = [(what, str(name), "" if value is None or value is pd.NA else str(value)) for what, name, value in rows]
-    return pd.DataFrame(shown, columns=["what", "name", "value"], dtype="string")
+    known = [(what, str(name), str(value)) for what, name, value in rows if not _is_missing(value)]
+    frame = pd.DataFrame(known, columns=["what", "name", "value"], dtype="string")
+    return facts_frame(frame, label=f"all about task {wanted}")
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether there is nothing to show."""
+    import pandas as pd
+
+    if hasattr(value, "__len__"):
+        return len(value) == 0
+    return value is None or bool(pd.isna(value))

@@ -121,5 +121,6 @@ def _difference(call: Call, options: dict[str, Any]) -> str:
         what = "was not started by %pool start"
     else:
         names = sorted(name for name in {*before, *options} if before.get(name) != options.get(name))
-        what = "has another " + " and ".join(name.replace("_", " ") for name in names)
+        said = [f"{name}={before.get(name)!r}, not {options.get(name)!r}" for name in names]
+        what = f"was started with {' and '.join(said)}"
     return f"This kernel has a pool that {what}; add --replace to stop it and start a new one."

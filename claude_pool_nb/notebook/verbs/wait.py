@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from claude_pool_nb.notebook.call import Call
@@ -27,10 +28,10 @@ def run(call: Call) -> pd.DataFrame | TaskResult:
     """Wait; the interrupt stops what is waited for."""
     wanted = call.args.id
     if wanted and is_task(wanted):
-        return answer_of(call, call.pool.get_task(wanted))
+        return answer_of(call, lambda: call.pool.get_task(wanted))
     if wanted:
-        return frame_of(call, call.pool.get_run(wanted))
+        return frame_of(call, lambda: call.pool.get_run(wanted))
     frame = None
     for each in open_runs(call.pool):
-        frame = frame_of(call, each)
+        frame = frame_of(call, partial(call.pool.get_run, each.id))
     return call.pool.tasks() if frame is None else frame
