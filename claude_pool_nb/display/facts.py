@@ -53,7 +53,7 @@ def _class() -> Any:
             return _html(self)
 
         def __reduce_ex__(self, protocol: Any) -> Any:
-            return pd.DataFrame(self).__reduce_ex__(protocol)
+            return pd.DataFrame, (), pd.DataFrame(self).__getstate__()
 
     return FactsFrame
 
@@ -93,5 +93,7 @@ def said(value: Any) -> str:
         return "yes" if value else "no"
     text = str(value)
     # Control characters, ANSI's escape and marks of direction among them, would colour or turn round what follows.
-    shown = "".join(c if c in "\n\t\u00a0" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:MAX_CHARS])
+    shown = "".join(
+        c if c in "\n\t\u00a0" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:MAX_CHARS]
+    )
     return shown if len(text) <= MAX_CHARS else f"{shown}... ({len(text):,} characters)"

@@ -73,7 +73,10 @@ def test_a_restarted_kernel_finds_what_there_was(run_cell: Runner, tmp_path: Pat
     assert list(run_cell("%pool wait r1").value["state"]) == ["completed", "completed"]
     assert list(run_cell("%pool runs").value["state"]) == ["completed", "interrupted"]
     assert run_cell("%pool wait").error is None
-    assert list(run_cell("%pool resume r2").value["state"]) == ["completed", "completed"]
+    resumed = run_cell("%pool resume").value
+    assert list(resumed["state"]) == ["completed", "completed"]
+    assert resumed.attrs["run_id"] == "r2"
+    assert "was interrupted" in str(run_cell("%pool resume").error)
     assert run_cell("%pool run e").value.run_id == "r3"
     assert isinstance(run_cell("%pool wait r77").error, RunNotFound)
 

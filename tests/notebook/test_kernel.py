@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,60 @@ def test_more_interrupts_end_it_all_the_same(live: Kernel, tmp_path: Path, times
     assert (stopped.status, stopped.ename) == ("error", INTERRUPTED)
     assert live.run("x = %pool run still alive").status == "ok"
     assert "200" in live.run("print(len(pool.get_run('r1').frame))").text
+
+
+def test_three_fast_interrupts_store_what_there_is(live: Kernel, tmp_path: Path) -> None:
+    """Three signals 50 ms apart: the name of --into is set, Run All stops, and the next cell works."""
+    _start(live, tmp_path / "flag")
+    asked = live.ask("%pool fan_out [f'say {i}' for i in range(300)] --into df")
+    following = live.ask("after = 1")
+    wait_for(tmp_path / "flag")
+    for _ in range(3):
+        live.interrupt()
+        time.sleep(0.05)
+    stopped = live.reply(asked)
+    assert (stopped.status, stopped.ename) == ("error", INTERRUPTED)
+    assert live.reply(following).status == "aborted"
+    assert live.run("print(len(df))").text.strip() == "300"
+    assert live.run("x = %pool run still alive").status == "ok"
+
+
+def test_an_interrupt_while_the_frame_is_stored_waits(live: Kernel) -> None:
+    """A signal that strikes while the partial frame is read does not lose it, and is raised behind it."""
+    live.run("%load_ext claude_pool_nb\npool = %pool start --backend demo --store :memory: --demo-latency-s 0")
+    live.run(
+        "import os, signal\n"
+        "from claude_pool_nb.handles import Run\n"
+        "read = Run.frame.fget\n"
+        "def struck(run):\n"
+        "    for _ in range(3):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return read(run)\n"
+        "Run.frame = property(struck)"
+    )
+    done = live.run("%pool fan_out ['a', 'b'] --into df")
+    assert (done.status, done.ename) == ("error", "KeyboardInterrupt")
+    assert "2" in live.run("print(len(df))").text
+
+
+def test_an_interrupt_while_a_run_is_accepted_stops_it(live: Kernel) -> None:
+    """What was accepted while ■ was pressed does not go on spending behind the person's back."""
+    live.run("%load_ext claude_pool_nb\npool = %pool start --backend demo --store :memory: --demo-latency-s 0.2")
+    live.run(
+        "import os, signal\n"
+        "from claude_pool_nb.pool import Pool\n"
+        "made = Pool.fan_out\n"
+        "def struck(pool, *given, **options):\n"
+        "    run = made(pool, *given, **options)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return run\n"
+        "Pool.fan_out = struck"
+    )
+    done = live.run("%pool fan_out [f'say {i}' for i in range(200)] --into df")
+    assert (done.status, done.ename) == ("error", INTERRUPTED)
+    assert "r1 was stopped" in done.evalue
+    counts = live.run("print(len(df), 'interrupted' in set(df.state), pool.get_run('r1').done)")
+    assert counts.text.strip() == "200 True True"
 
 
 def test_a_single_prompt_can_be_interrupted(live: Kernel, tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_an_unknown_setting_changes_nothing(
         ("--budget -1", "at least 0"),
         ("--permission-mode bypassPermissions", "allow_bypass"),
         ("--slots 1000", "64"),
+        ("--store 'a\0b'", "null byte"),
     ],
 )
 def test_a_start_that_cannot_work_starts_nothing(run_cell: Runner, line: str, says: str) -> None:
@@ -337,6 +338,24 @@ def test_doctor_names_credentials_and_never_tells_them(run_cell: Runner, monkeyp
     found = run_cell("%pool doctor").value.set_index("what")
     assert "--backend demo" in found.loc["credentials", "advice"]
     assert not found["value"].str.contains("Error").any()
+
+
+def test_a_different_start_says_what_differs(demo: Runner) -> None:
+    """The pool there is, and the line that was written, are told apart option by option."""
+    said = str(demo(f"{DEMO} --slots 3 --budget 2").error)
+    assert "slots=4, not 3" in said
+    assert "budget_usd=None, not 2.0" in said
+    assert "--replace" in said
+
+
+def test_show_and_doctor_hide_nothing(demo: Runner) -> None:
+    """Both display every row and the whole text, where pandas would show ten rows and fifty characters."""
+    demo(f"%pool run {'word ' * 30}end <b>")
+    shown = demo("%pool show r1").value
+    assert "word end <b>" in repr(shown)
+    assert "word end &lt;b&gt;" in shown._repr_html_()
+    assert "task_completed" in repr(shown)
+    assert "setting strict_budget" in repr(demo("%pool doctor").value)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -97,6 +97,22 @@ def test_a_bad_key_pauses_the_pool(api: ScriptedAPI, make_pool: MakePool, status
     assert run.counts()["failed"] == 1
 
 
+def test_a_key_mended_in_the_environment_is_used(
+    api: ScriptedAPI, make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the message asks for is enough: set a valid key in this process, then unpause."""
+    api.reply(lambda request: Reply("ok") if request.headers.get("x-api-key") == "good" else Reply(status=401))
+    pool = make_pool(slots=2)
+    with pytest.raises(PoolPaused, match="ANTHROPIC_API_KEY"):
+        pool.fan_out([f"{n}" for n in range(8)])
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "good")
+    pool.unpause()
+    run = pool.last
+    assert run is not None
+    assert run.wait(30).counts() == {"failed": 1, "completed": 7}
+    assert run.retry().counts() == {"completed": 8}
+
+
 def test_refused_connection(api: ScriptedAPI, make_pool: MakePool) -> None:
     """An API that is not there is a transport failure; when it is back the pool works."""
     pool = make_pool(slots=1)
