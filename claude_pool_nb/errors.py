@@ -15,6 +15,24 @@ if TYPE_CHECKING:
     from claude_pool_nb.records import TaskResult
 
 
+_ACTING = {
+    code: "\N{REPLACEMENT CHARACTER}"
+    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    if code not in {0x09, 0x0A}
+}
+"""Control characters (ANSI's escape among them) and overrides of the direction of writing."""
+
+
+def plain(text: str) -> str:
+    r"""A text that does nothing to what it is shown on: no colours, no moves of the cursor, no turned-round words.
+
+    Example:
+        >>> plain("a\x1b[31m red \u202e line\n").encode("ascii", "replace")
+        b'a?[31m red ? line\n'
+    """
+    return text.replace("\r\n", "\n").translate(_ACTING)
+
+
 class PoolError(Exception):
     """Something in the pool went wrong; `%pool doctor` shows the state of everything it needs."""
 
@@ -23,7 +41,7 @@ class PoolError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """IPython calls this instead of printing our stack."""
-        return [f"{type(self).__name__}: {self}"]
+        return [plain(f"{type(self).__name__}: {self}")]
 
 
 # -- what was asked for is wrong: nothing was started and nothing spent ------------------------------------------------
@@ -160,7 +178,7 @@ class Interrupted(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         """IPython calls this instead of printing our stack."""
-        return [f"KeyboardInterrupt: {self}"]
+        return [plain(f"KeyboardInterrupt: {self}")]
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.display.html import box, escape
+from claude_pool_nb.errors import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,8 +93,5 @@ def said(value: Any) -> str:
     if isinstance(value, bool) or type(value).__name__ == "bool":
         return "yes" if value else "no"
     text = str(value)
-    # Control characters, ANSI's escape and marks of direction among them, would colour or turn round what follows.
-    shown = "".join(
-        c if c in "\n\t\u00a0" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:MAX_CHARS]
-    )
+    shown = plain(text[:MAX_CHARS])
     return shown if len(text) <= MAX_CHARS else f"{shown}... ({len(text):,} characters)"

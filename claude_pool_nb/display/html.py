@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape as _escape
 
+from claude_pool_nb.errors import plain
+
 MUTED = "color:var(--jp-ui-font-color2,var(--vscode-descriptionForeground,#666))"
 BORDER = "var(--jp-border-color2,var(--vscode-panel-border,#bbb))"
 INK = "color:var(--jp-ui-font-color1,var(--vscode-foreground,inherit))"
@@ -27,7 +29,7 @@ def escape(text: object) -> str:
         >>> escape("<b> costs $1")
         '&lt;b&gt; costs <span>$</span>1'
     """
-    return _escape(str(text)).replace("$", "<span>$</span>")
+    return _escape(plain(str(text))).replace("$", "<span>$</span>")
 
 
 def volatile(text: object) -> str:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
+from claude_pool_nb.errors import plain
+
 _FENCE = re.compile(r"( {0,3})(`{3,}|~{3,})([^`|]*)$")
 _MAYBE_FENCE = re.compile(r"[\s>*+\-.)0-9]*(?:`{3}|~{3})")
 _PLAIN = re.compile(r"(?! {4}|\t)\s*(?![-*+>#|=_~\s]|\d+[.)])[^|]*$")
@@ -32,7 +34,7 @@ def safe_markdown(text: str) -> str:
         >>> safe_markdown("use `<div>`")
         'use `<div>`'
     """
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = plain(text.replace("\r\n", "\n").replace("\r", "\n")).split("\n")
     out: list[str] = []
     block: list[str] = []
     at = 0

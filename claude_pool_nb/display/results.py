@@ -9,6 +9,7 @@ from __future__ import annotations
 from claude_pool_nb.display import html
 from claude_pool_nb.display.markdown import safe_markdown
 from claude_pool_nb.display.text import count, money
+from claude_pool_nb.errors import plain
 from claude_pool_nb.records import CostBasis, TaskResult, TaskState, nano
 
 DEMO_NOTE = "demo: no model was asked, its dollars are play money"
@@ -58,7 +59,7 @@ def result_text(result: TaskResult) -> str:
     """
     lines = [result.output] if result.output else []
     lines += [f"[{note}]" for note in result_notes(result)]
-    return "\n".join([*lines, f"[{result_cost(result)}]"])
+    return plain("\n".join([*lines, f"[{result_cost(result)}]"]))
 
 
 def result_markdown(result: TaskResult) -> str:

@@ -6,6 +6,7 @@ so that saved notebooks compare.
 
 from __future__ import annotations
 
+from claude_pool_nb.errors import plain
 from claude_pool_nb.records import usd
 
 
@@ -62,7 +63,7 @@ def one_line(text: str, width: int = 80) -> str:
         >>> one_line("a  poem\nabout rust", 10)
         'a poem ab…'
     """
-    short = " ".join(text[: width * 4].split())
+    short = " ".join(plain(text[: width * 4]).split())
     return short if len(short) <= width else short[: width - 1] + "…"
 
 

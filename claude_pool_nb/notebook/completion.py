@@ -1,7 +1,6 @@
 """Tab completion of `%pool` lines: verbs, options, values, ids, and variables where an expression stands.
 
-Invariants: outside a `%pool` line it offers nothing and suppresses nothing; it reads what is in memory and never waits
-for the pool.
+Invariants: outside a `%pool` line it offers nothing and suppresses nothing; it never waits for the pool.
 """
 
 from __future__ import annotations
@@ -125,8 +124,11 @@ class PoolMatcher:
         return []
 
     def _run_ids(self) -> list[str]:
+        """The latest runs, those of earlier kernels too: these are what is resumed."""
+        from claude_pool_nb.store import queries
+
         pool = current_pool()
-        return [run.id for run in pool.aio.engine.state.runs()][: -MAX_IDS - 1 : -1] if pool else []
+        return [run.id for run in reversed(queries.runs(pool.ledger, limit=MAX_IDS))] if pool else []
 
     def _task_ids(self) -> list[str]:
         pool = current_pool()

@@ -62,7 +62,7 @@ def test_ids_are_completed(shell: InteractiveShell, demo: Runner) -> None:
     assert _completions(shell, "%pool tasks --run r") == ["r2", "r1"]
 
 
-def test_a_restarted_kernel_finds_what_there_was(run_cell: Runner, tmp_path: Path) -> None:
+def test_a_restarted_kernel_finds_what_there_was(shell: InteractiveShell, run_cell: Runner, tmp_path: Path) -> None:
     """With a ledger on disk the next pool shows, waits for and resumes what an earlier one has run."""
     start = f"%pool start --backend demo --demo-latency-s 0 --store {tmp_path / 'ledger.db'}"
     run_cell(start)
@@ -73,6 +73,7 @@ def test_a_restarted_kernel_finds_what_there_was(run_cell: Runner, tmp_path: Pat
     assert list(run_cell("%pool wait r1").value["state"]) == ["completed", "completed"]
     assert list(run_cell("%pool runs").value["state"]) == ["completed", "interrupted"]
     assert run_cell("%pool wait").error is None
+    assert _completions(shell, "%pool resume r") == ["r2", "r1"]
     resumed = run_cell("%pool resume").value
     assert list(resumed["state"]) == ["completed", "completed"]
     assert resumed.attrs["run_id"] == "r2"

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 
 import pandas as pd
+import pytest
 
 from claude_pool_nb.display.facts import MAX_CHARS, facts_frame
+from claude_pool_nb.display.results import result_html, result_markdown, result_text
+from claude_pool_nb.display.runs import RunSummary, run_text
+from claude_pool_nb.errors import TaskFailed
+from claude_pool_nb.records import Failure, FailureKind, TaskResult, TaskState
 
 
 def test_every_row_is_shown_in_full() -> None:
@@ -30,6 +36,19 @@ def test_what_it_shows_is_text() -> None:
     assert not {"\x1b", "\u202e"} & set(html + text)
     assert len(html) < 3 * MAX_CHARS
     assert "(1,000,000 characters)" in text
+
+
+@pytest.mark.parametrize("show", [result_text, result_markdown, result_html])
+def test_an_answer_moves_no_cursor_and_turns_no_words(show: Callable[[TaskResult], str]) -> None:
+    """What a model wrote cannot colour a terminal, hide a line of it, or turn round what a person reads."""
+    said = "a\x1b[2J\x07\x9b31m\u202egnp.exe\u2066 \r\nשלום\tß"
+    failure = Failure(FailureKind.REQUEST, "http_400", said)
+    shown = show(TaskResult("r1.1", "r1", TaskState.FAILED, said, failure=failure))
+    assert not set("\x1b\x07\x9b\r\u202e\u2066") & set(shown)
+    assert "שלום\tß" in shown
+    (line,) = TaskFailed(said)._render_traceback_()
+    assert "\x1b" not in line
+    assert "\x1b" not in run_text(RunSummary("r1", counts={"failed": 1}, errors=(said,)))
 
 
 def test_it_is_a_frame_like_others() -> None:
