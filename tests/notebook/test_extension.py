@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,28 @@ def test_a_restarted_kernel_finds_what_there_was(shell: InteractiveShell, run_ce
     assert "was interrupted" in str(run_cell("%pool resume").error)
     assert run_cell("%pool run e").value.run_id == "r3"
     assert isinstance(run_cell("%pool wait r77").error, RunNotFound)
+
+
+def test_real_dollars_stay_real_in_a_demo_pool(run_cell: Runner, tmp_path: Path) -> None:
+    """A run that real money was spent on is not shown as play money, nor added to it, nor resumed on the demo."""
+    path = tmp_path / "ledger.db"
+    start = f"%pool start --backend demo --demo-latency-s 0 --budget 1 --store {path}"
+    run_cell(start)
+    run_cell("%pool fan_out ['a', 'b']")
+    run_cell("%pool pause\nrun = %pool fan_out ['c'] --no-wait")
+    run_cell("%pool stop")
+    with sqlite3.connect(path) as ledger:
+        ledger.execute("update run set backend = 'claude'")
+        ledger.execute("update budget set play_money = 0")
+    run_cell(start)
+    run_cell("%pool fan_out ['d']")
+    shown = run_cell("%pool wait r1").text
+    assert "play money" not in shown
+    assert "left" not in shown
+    assert "play money" in run_cell("%pool wait r3").text
+    assert sorted(run_cell("%pool cost").value["play_money"]) == [False, True]
+    assert "demo backend" in str(run_cell("%pool resume").error)
+    assert "--backend claude" in str(run_cell("%pool resume r2").error)
 
 
 # -- how clicks reach a kernel -----------------------------------------------------------------------------------------
