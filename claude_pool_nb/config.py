@@ -32,6 +32,7 @@ from claude_pool_nb.options import (
     from_plain,
     only,
     refuse_unknown,
+    shown,
     to_plain,
     unique,
     validate_model,
@@ -159,6 +160,12 @@ class _Level:
             mapping["mcp_servers"] = without_secrets(mapping["mcp_servers"])
         return mapping
 
+    def __repr__(self) -> str:
+        """What it is made with, secrets left out: a notebook keeps what it shows."""
+        default = type(self)()
+        changed = (name for name in self.option_names() if getattr(self, name) != getattr(default, name))
+        return f"{type(self).__name__}({', '.join(f'{name}={shown(name, getattr(self, name))}' for name in changed)})"
+
     def to_json(self) -> str:
         """The options that differ from the defaults, as JSON text for the ledger.
 
@@ -173,7 +180,7 @@ _MAY_BE_NONE = frozenset({"idle_timeout_s", "max_tasks_per_process", "max_rss_by
 """Options with a default for which None means no limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PoolConfig(_Level):
     """Options that hold for every slot and task of a pool, unless these say otherwise.
 
@@ -280,7 +287,7 @@ class PoolConfig(_Level):
             raise ConfigError(f"min_slots={self.min_slots} is more than max_slots={self.max_slots}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SlotConfig(_Level):
     """Options of one slot, its identity among them. None inherits.
 
@@ -325,7 +332,7 @@ class SlotConfig(_Level):
     """As in PoolConfig."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TaskOverrides(_Level):
     """Options of one task. None inherits.
 

@@ -546,6 +546,22 @@ def _fingerprint(value: object) -> str:
     return f"{_NOT_STORED}{hashlib.blake2b(str(value).encode(), digest_size=2).hexdigest()}]"
 
 
+def shown(name: str, value: object) -> str:
+    """An option's value as it may be shown: of what may be secret only the names.
+
+    Example:
+        >>> shown("env", {"TOKEN": "hush"}), shown("model", "haiku")
+        ("{'TOKEN': '...'}", "'haiku'")
+    """
+    if name == "env" and isinstance(value, Mapping | tuple):
+        return repr(dict.fromkeys(dict(value), "..."))
+    if name == "mcp_servers" and isinstance(value, str):
+        return repr(json.dumps(without_secrets(json.loads(value))))
+    if isinstance(value, StrEnum):
+        return repr(value.value)
+    return repr(without_secrets(value) if name == "mcp_servers" else value)
+
+
 def to_plain(value: object) -> object:
     """An option's value as plain JSON data; `from_plain` and its check bring it back.
 

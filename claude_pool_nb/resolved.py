@@ -11,11 +11,11 @@ import json
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
-from claude_pool_nb.options import Effort, PermissionMode, SlotMode
+from claude_pool_nb.options import Effort, PermissionMode, SlotMode, shown
 from claude_pool_nb.records import RetryPolicy
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ResolvedConfig:
     """All options that hold for one task in one slot: what `pool.resolved_config(task)` shows."""
 
@@ -88,6 +88,11 @@ class ResolvedConfig:
     """The process is closed after this long with nothing to do."""
     demo_latency_s: float | None = None
     """Demo backend only: time per answer; None for 0.05 to 0.4 s by content."""
+
+    def __repr__(self) -> str:
+        """All options, secrets left out: a notebook keeps what it shows."""
+        every = (f"{f.name}={shown(f.name, getattr(self, f.name))}" for f in fields(self))
+        return f"ResolvedConfig({', '.join(every)})"
 
     @property
     def launch_key(self) -> str:
