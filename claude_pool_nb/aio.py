@@ -24,6 +24,7 @@ from claude_pool_nb.errors import (
     BlockingCall,
     ConfigError,
     PoolClosed,
+    PoolError,
     RunNotFound,
     TaskCancelled,
     TaskFailed,
@@ -267,15 +268,44 @@ class AsyncPool(Views):
             self.must_be_final(keys)
             return
 
-        async def ask() -> list[cf.Future[None]]:
-            return [self.engine.when_final(key) for key in keys]
-
         def post(call: Callable[[int], None], count: int) -> None:
             loop.call_soon_threadsafe(call, count)
 
-        futures = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask(), loop))
-        for future in futures:
-            await wait_elsewhere(future, post, self.stopper(keys))
+        await wait_elsewhere(self.when_all_final(keys), post, self.stopper(keys))
+
+    def when_all_final(self, keys: tuple[str, ...], timeout_s: float | None = None) -> cf.Future[None]:
+        """A future, for any thread, that is done when runs and tasks are final, or fails as the first of them does.
+
+        After `timeout_s` it fails with TimeoutError; the work goes on.
+        """
+        done: cf.Future[None] = cf.Future()
+        loop = self._loop
+        assert loop is not None
+        left = len(keys)
+
+        def finish(error: BaseException | None = None) -> None:
+            if not done.done():
+                done.set_exception(error) if error else done.set_result(None)
+
+        def settle(one: cf.Future[None]) -> None:
+            nonlocal left
+            left -= 1
+            error = None if one.cancelled() else one.exception()
+            if error is not None or left == 0:
+                finish(error)
+
+        def begin() -> None:
+            try:
+                for key in keys:
+                    self.engine.when_final(key).add_done_callback(settle)
+            except PoolError as error:
+                finish(error)
+            if timeout_s is not None:
+                late = TimeoutError(f"not done after {timeout_s:g} s; it goes on, wait for it again")
+                loop.call_later(timeout_s, finish, late)
+
+        loop.call_soon_threadsafe(begin)
+        return done
 
     def must_be_final(self, keys: Iterable[str]) -> None:
         """After the end of the pool: nothing can be waited for any more.

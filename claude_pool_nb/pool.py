@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import concurrent.futures as cf
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -176,33 +175,17 @@ class Pool(Frames):
             self.aio.must_be_final(keys)
             return
         engine, loop = self.aio.engine, self._portal.loop
-        done: cf.Future[None] = cf.Future()
-        left = len(keys)
+        done = self.aio.when_all_final(keys, timeout_s)
+        stop = self.aio.stopper(keys)
 
-        def finish(error: BaseException | None = None) -> None:
+        def give_back() -> None:
             if not done.done():
-                done.set_exception(error) if error else done.set_result(None)
-
-        def settle(inner: cf.Future[None]) -> None:
-            nonlocal left
-            left -= 1
-            error = None if inner.cancelled() else inner.exception()
-            if error is not None or left == 0:
-                finish(error)
-
-        def begin() -> None:
-            for key in keys:
-                engine.when_final(key).add_done_callback(settle)
-            if timeout_s is not None:
-                late = TimeoutError(f"not done after {timeout_s:g} s; it goes on, wait for it again")
-                loop.call_later(timeout_s, finish, late)
+                done.set_result(None)
 
         def interrupted(count: int) -> None:
-            loop.call_later(INTERRUPT_GRACE_S, finish)
+            loop.call_later(INTERRUPT_GRACE_S, give_back)
             stop(count)
 
-        stop = self.aio.stopper(keys)
-        loop.call_soon_threadsafe(begin)
         if self._portal.wait(done, interrupted):
             self._portal.call(_settled(engine))
             run_id = keys[0].split(".")[0]

@@ -174,7 +174,7 @@ def test_cancel_in_mid_stream_keeps_what_there_is(api: ScriptedAPI, make_pool: M
     assert caught.value.result.output.startswith("word")
     assert caught.value.result.cost_usd >= 0.001
     assert pool.run("next").output == "ok"
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3
     assert pids_of(pool) == pid
 
 
@@ -190,7 +190,7 @@ def test_a_stopped_process_is_killed_and_replaced(api: ScriptedAPI, make_pool: M
     task.cancel()
     with pytest.raises(TaskCancelled):
         task.result(5)
-    assert time.monotonic() - began < 1.6
+    assert time.monotonic() - began < 3
     api.release()
     assert pool.run("next").output == "ok"
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -219,7 +219,7 @@ def test_killed_when_idle_and_in_mid_turn(api: ScriptedAPI, make_pool: MakePool)
 
 
 def test_kill_nine_every_seventh_of_ten_seconds(api: ScriptedAPI, make_pool: MakePool) -> None:
-    """A random CLI killed every 0.7 s through 120 tasks of 0.2 s on 4 slots: each ends once, each try is booked."""
+    """A random CLI killed every 0.7 s through 120 tasks of 0.2 s on 4 slots: each completes once, all is booked."""
     api.latency_s = 0.2
     pool = make_pool(slots=4)
     over = threading.Event()
