@@ -329,3 +329,28 @@ def test_meta_of_a_frame_survives_in_the_ledger(tmp_path: Path) -> None:
         row = second.get_run(run_id).frame.iloc[0]
         assert row["n"] == 1
         assert json.loads(str(row["nested"]).replace("'", '"')) == {"k": 1}
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """SQLite out of pages: the call raises StoreFull and sends nothing; with room again, unpause goes on."""
+    backend = ScriptedBackend()
+    with Pool(2, backend=backend, store=tmp_path / "l.db") as pool:
+        pool.run("warm")
+
+        def limit(pages: int | None) -> None:
+            def set_limit(connection: Any) -> None:
+                now = connection.exec_driver_sql("PRAGMA page_count").scalar()
+                connection.exec_driver_sql(f"PRAGMA max_page_count={pages or now}")
+
+            pool.ledger.transact(set_limit)
+
+        limit(None)
+        with pytest.raises(StoreFull, match="unpause"):
+            pool.fan_out(["long " * 2_000 + f"{n}" for n in range(50)])
+        assert len(backend.asked) == 1
+        limit(1_000_000)
+        pool.unpause()
+        run = pool.last
+        assert run is not None
+        assert run.wait(20).counts() == {"completed": 50}
+        assert len(run.frame) == 50
