@@ -287,7 +287,6 @@ class AttemptDesk(SlotDesk):
             if task.spec.prime_key is not None:
                 self._queue.gate(task.spec.prime_key).begin(at)
             if slot is not None:
-                slot.losses = 0
                 slot.tasks_completed += 1
             self._finish(task, TaskState.COMPLETED, TaskCompleted(at, task.id))
         elif reason is None or (task.stop is None and reason is StopReason.TIMEOUT):

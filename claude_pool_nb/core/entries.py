@@ -138,7 +138,7 @@ class SlotEntry:
         self.conversation: str | None = None
         self.previous: tuple[str, str | None] = ("", None)  # those two before the last dispatch, should it be refused
         self.closing = False  # gets no task any more
-        self.losses = 0  # sessions lost without a completed attempt in between
+        self.losses = 0  # sessions lost in a row, without one that was ready in between
         self.restarts = 0
         self.stopped_by_pool = False  # a session that the pool itself had to kill is no loss
         self.tasks_completed = 0

@@ -1,8 +1,8 @@
 """Slots: opened, lost, reset, scaled and closed.
 
 Invariants: a slot id is never used twice; every opening has its own epoch, and what an older session says is ignored;
-a slot that is closing gets no task; a slot whose session is lost over and over without completing anything is given up
-(`errored`), and a pool that has no other slots pauses itself, so that nobody waits for ever.
+a slot that is closing gets no task; a slot whose session is lost over and over without ever being ready in between is
+given up (`errored`), and a pool that has no other slots pauses itself, so that nobody waits for ever.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class SlotDesk(Board):
         slot = self._slot(slot_id)
         if slot.epoch == epoch and slot.state is was and not slot.closing:
             slot.stopped_by_pool = False
+            slot.losses = 0
             self._enter(slot, SlotState.IDLE, at)
 
     def _slot_lost(self, slot_id: str, epoch: int, error: str, at: float) -> None:
