@@ -96,6 +96,8 @@ class Engine:
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = float("inf")
         self._pids: dict[str, int] = {}
+        self._ending: str | None = None
+        self._reset_next: commands.ResetSlot | None = None
         self._final_runs: dict[str, int] = {}  # how many tasks each has; the one that ended first comes first
         self._final_tasks = 0
         self._released = False
@@ -146,6 +148,8 @@ class Engine:
                     self._journal.defer(command)
                 case commands.OpenSlot():
                     self._spawn(self._open_slot(command))
+                case commands.ResetSlot() if command.slot_id == self._ending:
+                    self._reset_next = command
                 case commands.ResetSlot():
                     self._spawn(self._reset_slot(command))
                 case commands.CloseSlot():
@@ -297,6 +301,7 @@ class Engine:
             return
         self._note_process(slot_id)
         self.handle(inputs.SlotReady(time.time(), slot_id, epoch))
+        self._journal.commit_now()  # its next prompt waits for this and for nothing else
 
     async def _close_slot(self, command: commands.CloseSlot) -> None:
         runner = self.runners.get(command.slot_id)
@@ -399,7 +404,11 @@ class Engine:
         self._note_process(command.slot_id)
         if options.conversation is not None:
             intake.conversations.turned(options.conversation, runner, result)
+        self._ending = command.slot_id
         self._done(task_id, attempt, result, stopped)
+        self._ending, reset, self._reset_next = None, self._reset_next, None
+        if reset is not None:
+            await self._reset_slot(reset)  # here and now: a session that forgets at once is ready in the same tick
 
     def _done(self, task_id: str, attempt: int, result: TurnResult, stopped: StopReason | None) -> None:
         cleaned = redact(result.output)

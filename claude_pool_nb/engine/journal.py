@@ -82,11 +82,17 @@ class Journal:
         """Hand over what there is at the end of this tick."""
         if self._batch and not self._asked:
             self._asked = True
-            # One turn of the loop later than soon: slots that end together and are ready at once share a commit.
-            self._loop.call_soon(self._loop.call_soon, self._flush)
+            self._loop.call_soon(self._flush)
+
+    def commit_now(self) -> None:
+        """Hand over what there is at once, unless a commit is under way: what it leaves waiting shares the next one."""
+        if self._batch and not self._under_way:
+            self._flush()
 
     def _flush(self) -> None:
         self._asked = False
+        if not self._batch:
+            return  # it was handed over already
         batch, self._batch = self._batch, Batch(self._batch.number + 1)
         if self.error is None:
             self._write(batch)

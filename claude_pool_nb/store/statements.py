@@ -7,11 +7,13 @@ match changes no row, and the writer sees that in the count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Insert, Table, Update, bindparam, case, func, not_, or_, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.base import Executable
 
 from claude_pool_nb.records import FINAL_STATES
@@ -46,12 +48,39 @@ class Prepared:
 
     def many(self, connection: Connection, rows: list[Row]) -> int:
         """Execute it for every row; returns how many rows of the table have changed."""
-        return connection.exec_driver_sql(self.sql, self._bound(rows)).rowcount
+        bound = self._bound(rows)
+        with self._driver(connection, bound) as cursor:
+            if len(bound) == 1:
+                cursor.execute(self.sql, bound[0])
+            else:
+                cursor.executemany(self.sql, bound)
+            return int(cursor.rowcount)
 
     def first(self, connection: Connection, row: Row) -> Row | None:
         """Execute it for one row of values; returns the first row found."""
-        found = connection.exec_driver_sql(self.sql, self._bound([row])[0]).first()
+        bound = self._bound([row])
+        with self._driver(connection, bound) as cursor:
+            cursor.execute(self.sql, bound[0])
+            found = cursor.fetchone()
         return None if found is None else tuple(found)
+
+    @contextmanager
+    def _driver(self, connection: Connection, bound: list[Any]) -> Iterator[Any]:
+        """The driver's own cursor, its errors told as SQLAlchemy tells them.
+
+        The statement is compiled and needs nothing more; executing it through SQLAlchemy would cost as much again as
+        the database does, and every prompt waits for a commit.
+        """
+        dialect = connection.dialect
+        cursor = connection.connection.cursor()
+        try:
+            yield cursor
+        except dialect.loaded_dbapi.Error as error:
+            raise DBAPIError.instance(
+                self.sql, bound, error, dialect.loaded_dbapi.Error, hide_parameters=True, dialect=dialect
+            ) from error
+        finally:
+            cursor.close()
 
 
 def _insert(dialect: Dialect, table: Table, *, without: Sequence[str] = ()) -> Prepared:

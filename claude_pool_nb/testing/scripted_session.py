@@ -19,6 +19,9 @@ from claude_pool_nb.errors import SessionError, SessionLost
 from claude_pool_nb.records import CostBasis, Failure, FailureKind, TurnResult, Usage
 from claude_pool_nb.sessions.base import BackendInfo, SessionEvent, SessionInfo, TextDelta, Turn, TurnStarted
 
+ROUNDED_UP_S = 0.0005
+"""asyncio rounds a timer up to the next millisecond: without this a turn would take that much longer than it says."""
+
 Answer = Callable[[Turn], "str | TurnResult | Failure | Exception"]
 """What a prompt gives: text, a whole result, a failure, or an exception that loses the session."""
 
@@ -96,7 +99,7 @@ class ScriptedSession:
         woken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._woken = woken
         if self._backend.held is None:  # a timer and nothing else: a turn is to take what it says and no more
-            timer = asyncio.get_running_loop().call_later(self._backend.delay_s, self._wake, False)
+            timer = asyncio.get_running_loop().call_later(self._backend.delay_s - ROUNDED_UP_S, self._wake, False)
             try:
                 return await woken
             finally:
