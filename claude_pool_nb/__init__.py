@@ -100,14 +100,32 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Called by `%load_ext claude_pool_nb`: adds the `%pool` magic, its completion and its displays."""
+    """Called by `%load_ext claude_pool_nb`: adds the `%pool` magic, its completion and its displays.
+
+    Example:
+        >>> from IPython.core.interactiveshell import InteractiveShell
+        >>> shell = InteractiveShell()
+        >>> load_ipython_extension(shell)
+        >>> "pool" in shell.magics_manager.magics["cell"]
+        True
+        >>> unload_ipython_extension(shell)
+    """
     from claude_pool_nb.notebook.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """Called by `%unload_ext claude_pool_nb`: stops the pool that `%pool start` made and takes all of it back."""
+    """Called by `%unload_ext claude_pool_nb`: stops the pool that `%pool start` made and takes all of it back.
+
+    Example:
+        >>> from IPython.core.interactiveshell import InteractiveShell
+        >>> shell = InteractiveShell()
+        >>> load_ipython_extension(shell)
+        >>> unload_ipython_extension(shell)
+        >>> "pool" in shell.magics_manager.magics["cell"]
+        False
+    """
     from claude_pool_nb.notebook.extension import unload
 
     unload(shell)

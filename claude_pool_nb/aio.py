@@ -115,6 +115,16 @@ class AsyncPool(Views):
             MissingCredentials: there is no account to use.
             StoreError: the ledger cannot be used.
             ConfigError: an option cannot work.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     pool = await AsyncPool(backend="demo", demo_latency_s=0, store=":memory:").start()
+            ...     result = await pool.run("a poem")
+            ...     await pool.close()
+            ...     return result.task_id
+            >>> asyncio.run(main())
+            'r1.1'
         """
         if self._engine is None:
             self._loop = asyncio.get_running_loop()
@@ -253,12 +263,33 @@ class AsyncPool(Views):
         return completed(self.task_result(task_id))
 
     async def finished(self, run: Run) -> Run:
-        """Wait until all tasks of a run are final."""
+        """Wait until all tasks of a run are final.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     async with AsyncPool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...         run = await pool.fan_out(["a poem"], wait=False)
+            ...         return (await pool.finished(run)).counts()
+            >>> asyncio.run(main())
+            {'completed': 1}
+        """
         await self.finished_all((run.id,))
         return run
 
     async def finished_all(self, keys: tuple[str, ...]) -> None:
-        """Wait until runs (`r12`) and tasks (`r12.3`) are final, from the pool's own loop or any other."""
+        """Wait until runs (`r12`) and tasks (`r12.3`) are final, from the pool's own loop or any other.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     async with AsyncPool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...         tasks = [await pool.submit("a poem"), await pool.submit("a limerick")]
+            ...         await pool.finished_all(tuple(task.id for task in tasks))
+            ...         return [str(task.state) for task in tasks]
+            >>> asyncio.run(main())
+            ['completed', 'completed']
+        """
         if asyncio.get_running_loop() is self._loop:
             for key in keys:
                 await asyncio.wrap_future(self.engine.when_final(key))

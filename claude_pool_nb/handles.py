@@ -29,9 +29,15 @@ class Task:
         >>> from claude_pool_nb import Pool
         >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
         ...     task = pool.submit("How many words are in this?")
-        ...     state = task.result(timeout_s=10).state
-        >>> str(state)
-        'completed'
+        ...     str(task.result(timeout_s=10).state), task.done, task.run.id
+        ('completed', True, 'r1')
+        >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+        ...     pool.pause()
+        ...     task = pool.submit("not that")
+        ...     task.cancel()
+        ...     pool.wait(task)
+        ...     str(task.state)
+        'cancelled'
     """
 
     def __init__(self, pool: AsyncPool, task_id: str) -> None:
@@ -86,6 +92,18 @@ class Run:
         ...     run = pool.fan_out(["a poem", "a limerick"])
         ...     len(run), str(run.state), list(run.frame["state"])
         (2, 'completed', ['completed', 'completed'])
+        >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+        ...     pool.pause()
+        ...     run = pool.fan_out(["a poem", "a limerick"], wait=False)
+        ...     run.interrupt()
+        ...     stopped = run.wait().counts()
+        ...     pool.unpause()
+        ...     resumed = run.resume().counts()
+        ...     run.retry()  # nothing has failed
+        ...     run.cancel()  # nor is anything left to stop
+        ...     stopped, resumed, len(run.failed), [result.output for result in run.results if not result.output]
+        <Run r1 completed: 2 completed, $0.0001>
+        ({'interrupted': 2}, {'completed': 2}, 0, [])
     """
 
     def __init__(self, pool: AsyncPool, run_id: str) -> None:

@@ -14,28 +14,22 @@ import asyncio
 import atexit
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from claude_pool_nb.aio import AsyncPool
-from claude_pool_nb.analysis.reader import Frames
 from claude_pool_nb.config import PoolConfig, SlotConfig
 from claude_pool_nb.display.pools import PoolCard, pool_html
 from claude_pool_nb.engine.portal import InlineLoop, LoopThread, Portal
 from claude_pool_nb.errors import ConfigError, Interrupted, NoPool, PoolClosed, StoreError, nearest
 from claude_pool_nb.handles import OPEN_RUN_STATES, Run, Task
+from claude_pool_nb.pool_views import PoolViews
 from claude_pool_nb.records import BudgetRecord, PoolStatus, SlotRecord, TaskResult
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from claude_pool_nb import events
-    from claude_pool_nb.config import ResolvedConfig
     from claude_pool_nb.engine.engine import Engine
-    from claude_pool_nb.engine.setup import Setup
     from claude_pool_nb.sessions.base import Backend
-    from claude_pool_nb.store.ledger import Ledger
 
 T = TypeVar("T")
 
@@ -51,6 +45,12 @@ def current() -> Pool:
 
     Raises:
         NoPool: there is none.
+
+    Example:
+        >>> from claude_pool_nb import Pool
+        >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+        ...     current() is pool
+        True
     """
     if not has_current():
         raise NoPool
@@ -58,7 +58,12 @@ def current() -> Pool:
 
 
 def has_current() -> bool:
-    """True if the kernel has a pool."""
+    """True if the kernel has a pool.
+
+    Example:
+        >>> has_current()
+        False
+    """
     return bool(_open)
 
 
@@ -72,7 +77,7 @@ def _close_all() -> None:
 getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
-class Pool(Frames):
+class Pool(PoolViews):
     """A pool of warm Claude sessions.
 
     Args:
@@ -199,6 +204,14 @@ class Pool(Frames):
             KeyboardInterrupt: the kernel was interrupted; the work was stopped and what there is of it kept.
             TimeoutError: it is not done yet; it goes on.
             PoolPaused: the pool paused itself; the rest is kept.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["a poem", "a limerick"], wait=False)
+            ...     pool.wait(run, timeout_s=30)
+            ...     run.done
+            True
         """
         if what is not None:
             self._wait((what.id,), timeout_s)
@@ -213,6 +226,12 @@ class Pool(Frames):
         Raises:
             TaskFailed: it did not complete; `.result` holds what there is of it.
             KeyboardInterrupt: the kernel was interrupted; `pool.last` holds the run.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     pool.run("Count the words: one two three", tags=["count"]).output
+            '3'
         """
         task = self._call(self.aio._accept_one("run", prompt, overrides), then_waits=True)
         return self.result(task.id)
@@ -224,6 +243,13 @@ class Pool(Frames):
             prompt: The text, as it is.
             verb: The word under which its run is listed.
             **overrides: Options for it.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     task = pool.submit("a long one", priority=5)
+            ...     task.id, str(task.result().state)
+            ('r1.1', 'completed')
         """
         return self._call(self.aio.submit(prompt, verb=verb, **overrides))
 
@@ -238,6 +264,13 @@ class Pool(Frames):
 
         Raises:
             KeyboardInterrupt: the kernel was interrupted; `pool.last` holds the partial run.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["a poem", "a limerick"], system_prompt="Be brief.")
+            ...     list(run.frame["state"])
+            ['completed', 'completed']
         """
         run = self._call(self.aio.fan_out(prompts, wait=False, **overrides), then_waits=wait)
         if wait:
@@ -250,6 +283,13 @@ class Pool(Frames):
         Raises:
             TaskFailed: it did not complete; `.result` holds what there is of it.
             TimeoutError: it is not done yet; it goes on.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     task = pool.submit("a poem")
+            ...     pool.result(task.id).run_id
+            'r1'
         """
         from claude_pool_nb.aio import completed
 
@@ -257,56 +297,129 @@ class Pool(Frames):
         return completed(self.aio.task_result(task_id))
 
     def retry(self, run: str | Run | None = None, *, state: str = "failed", wait: bool = True) -> Run:
-        """Try the tasks of a run again that are in `state`; each keeps its id and row and gets a new attempt."""
+        """Try the tasks of a run again that are in `state`; each keeps its id and row and gets a new attempt.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["a poem"])
+            ...     pool.retry(run).counts()
+            {'completed': 1}
+        """
         again = self._call(self.aio.retry(run, state=state, wait=False), then_waits=wait)
         if wait:
             self.wait(again)
         return again
 
     def resume(self, run: str | Run | None = None, *, cancelled: bool = False, wait: bool = True) -> Run:
-        """Run what was interrupted (and, if asked, cancelled) of a run, also of a kernel that died."""
+        """Run what was interrupted (and, if asked, cancelled) of a run, also of a kernel that died.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     pool.pause()
+            ...     run = pool.fan_out(["a poem"], wait=False)
+            ...     run.interrupt()
+            ...     pool.unpause()
+            ...     pool.wait(run)
+            ...     before = str(pool.get_task("r1.1").state)
+            ...     before, pool.resume("r1").counts()
+            ('interrupted', {'completed': 1})
+        """
         again = self._call(self.aio.resume(run, cancelled=cancelled, wait=False), then_waits=wait)
         if wait:
             self.wait(again)
         return again
 
     def cancel(self, what: str = "all") -> int:
-        """Cancel a task, a run, or everything that is not final; returns how many tasks were asked to stop."""
+        """Cancel a task, a run, or everything that is not final; returns how many tasks were asked to stop.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     pool.pause()
+            ...     run = pool.fan_out(["a poem", "a limerick"], wait=False)
+            ...     pool.cancel(run.id)
+            2
+        """
         return self._call(self.aio.cancel(what))
 
     # -- steering ------------------------------------------------------------------------------------------------------
 
     def scale(self, slots: int) -> None:
-        """Have this many slots; a slot that has to go finishes its task first."""
+        """Have this many slots; a slot that has to go finishes its task first.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:", slots=1) as pool:
+            ...     pool.scale(2)
+            ...     len(pool.slots())
+            2
+        """
         self._call(self.aio.scale(slots))
 
     def pause(self, reason: str = "paused by hand") -> None:
-        """Start no more tasks; running ones end."""
+        """Start no more tasks; running ones end.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     pool.pause("time for coffee")
+            ...     pool.status().paused
+            'time for coffee'
+        """
         self._call(self.aio.pause(reason))
 
     def unpause(self) -> None:
-        """Go on, after a pause by hand or by the pool itself."""
+        """Go on, after a pause by hand or by the pool itself.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     pool.pause()
+            ...     task = pool.submit("a poem")
+            ...     pool.unpause()
+            ...     str(task.result().state)
+            'completed'
+        """
         self._call(self.aio.unpause())
 
     def set_budget(self, budget_usd: float | None, *, fresh: bool = False) -> BudgetRecord:
-        """Move the wall, or with `fresh` open a new budget that counts from now; None takes the wall away."""
+        """Move the wall, or with `fresh` open a new budget that counts from now; None takes the wall away.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     pool.set_budget(5).limit_nano
+            5000000000
+        """
         return self._call(self.aio.set_budget(budget_usd, fresh=fresh))
 
     def configure_slot(self, slot_id: str, **options: Any) -> SlotRecord:
-        """Give a slot options of its own (name, role, description, model ...); they hold from its next task on."""
-        return self._call(self.aio.configure_slot(slot_id, **options))
+        """Give a slot options of its own (name, role, description, model ...); they hold from its next task on.
 
-    def find_slots(
-        self, *, name: str | None = None, role: str | None = None, state: str | None = None
-    ) -> list[SlotRecord]:
-        """The slots that match all that is given."""
-        return self.aio.find_slots(name=name, role=role, state=state)
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:", slots=2) as pool:
+            ...     slot = pool.configure_slot("s2", name="Ada", role="judge")
+            ...     pool.run("Is this good?", role="judge").slot_id
+            's2'
+        """
+        return self._call(self.aio.configure_slot(slot_id, **options))
 
     def drain(self, timeout_s: float = 30.0) -> PoolStatus:
         """Take no more work, let running tasks end (for at most `timeout_s`), then stop the slots. Always returns.
 
         Raises:
             StoreError: finished work could not be written, and is lost with this pool.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["a poem", "a limerick"], wait=False)
+            ...     status = pool.drain(timeout_s=30)
+            ...     status.closed, run.counts()
+            (True, {'completed': 2})
         """
         if self.closed:
             return self.status()
@@ -320,6 +433,13 @@ class Pool(Frames):
 
         Raises:
             StoreError: finished work could not be written, and is lost with this pool.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> pool = Pool(backend="demo", demo_latency_s=0, store=":memory:")
+            >>> pool.close()
+            >>> pool.closed
+            True
         """
         self.drain(0.0)
 
@@ -336,100 +456,7 @@ class Pool(Frames):
         """True once its sessions have ended."""
         return self._ended
 
-    # -- shared context ------------------------------------------------------------------------------------------------
-
-    def set_context(self, key: str, value: str) -> None:
-        """Tell every task from the next one on: it is appended to the system prompt, keys sorted."""
-        self.aio.set_context(key, value)
-
-    def get_context(self, key: str) -> str | None:
-        """The value of a key; None if there is none."""
-        return self.aio.get_context(key)
-
-    def delete_context(self, key: str) -> str | None:
-        """Take a key away; returns what it was."""
-        return self.aio.delete_context(key)
-
-    def list_context(self) -> dict[str, str]:
-        """All keys and values, keys sorted."""
-        return self.aio.list_context()
-
-    # -- looking -------------------------------------------------------------------------------------------------------
-
-    def status(self) -> PoolStatus:
-        """The pool at this moment."""
-        return self.aio.status()
-
-    @property
-    def budget(self) -> BudgetRecord:
-        """The budget it draws on, as of now."""
-        return self.aio.budget
-
-    @property
-    def config(self) -> PoolConfig:
-        """The options that hold for every task, unless its own or its slot's say otherwise."""
-        return self.aio.config
-
-    @property
-    def last(self) -> Run | None:
-        """The run made last in this pool, also where an interrupt cut it short."""
-        return self.aio.last
-
-    def get_run(self, run_id: str | None = None) -> Run:
-        """A run by its id, also of a kernel that is gone; None for the last one."""
-        return self.aio.get_run(run_id)
-
-    def get_task(self, task_id: str) -> Task:
-        """A task by its id, also of a kernel that is gone."""
-        return self.aio.get_task(task_id)
-
-    def resolved_config(self, task_id: str | None = None, slot_id: str | None = None) -> ResolvedConfig:
-        """The options of a task, or (without one) of a task with no options of its own."""
-        return self.aio.resolved_config(task_id, slot_id)
-
-    def subscribe(self, watcher: Callable[[events.Event], None]) -> Callable[[], None]:
-        """Call `watcher` with every event after its commit, on the pool's thread; returns how to stop that."""
-        return self.aio.subscribe(watcher)
-
-    @property
-    def ledger(self) -> Ledger:
-        """Where everything is written, and read from."""
-        return self.aio.ledger
-
-    def slot_records(self) -> list[SlotRecord]:
-        """The slots as they are now, with process, session and memory."""
-        return self.aio.slot_records()
-
-    def frame(self, run_id: str) -> pd.DataFrame:
-        """One row per task of a run, in the order of its input; the caller's own columns come first."""
-        return self.aio.frame(run_id)
-
     # -- what it is ----------------------------------------------------------------------------------------------------
-
-    @property
-    def setup(self) -> Setup:
-        """How it was made."""
-        return self.aio.setup
-
-    @property
-    def pool_id(self) -> str:
-        """Its id in the ledger."""
-        return self.aio.engine.pool_id
-
-    @property
-    def backend(self) -> str:
-        """`claude` or `demo`."""
-        return self.aio.setup.backend
-
-    @property
-    def notice(self) -> str | None:
-        """What its status card says of the backend."""
-        return self.aio.engine.backend.info.notice
-
-    @property
-    def warnings(self) -> list[str]:
-        """Things to know, each said once."""
-        return self.aio.warnings
 
     def __enter__(self) -> Self:
         return self

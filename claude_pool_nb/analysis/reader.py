@@ -28,7 +28,15 @@ class Frames:
         """The slots as they are now."""
 
     def frame(self, run_id: str) -> pd.DataFrame:
-        """One row per task of a run, in the order of its input."""
+        """One row per task of a run, in the order of its input.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["a poem", "a limerick"])
+            ...     len(pool.frame(run.id))
+            2
+        """
         from claude_pool_nb.analysis import frames
 
         return frames.task_frame(self.ledger, run_ids=[run_id])
@@ -43,6 +51,13 @@ class Frames:
             tag: Only those with this tag.
             run: Only those of this run.
             limit: At most so many, the latest.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["a poem", "a limerick"], tags=["night"])
+            ...     len(pool.tasks(state="completed", tag="night"))
+            2
         """
         from claude_pool_nb.analysis import frames
 
@@ -55,43 +70,98 @@ class Frames:
         )
 
     def slots(self) -> pd.DataFrame:
-        """The slots of this pool as they are now."""
+        """The slots of this pool as they are now.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:", slots=2) as pool:
+            ...     list(pool.slots()["slot_id"])
+            ['s1', 's2']
+        """
         from claude_pool_nb.analysis import frames
 
         return frames.slot_frame(self.slot_records())
 
     def runs(self) -> pd.DataFrame:
-        """The runs of this store."""
+        """The runs of this store.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["a poem", "a limerick"])
+            ...     pool.runs()[["run_id", "verb", "total"]].to_dict("records")
+            [{'run_id': 'r1', 'verb': 'fan_out', 'total': 2}]
+        """
         from claude_pool_nb.analysis import frames
 
         return frames.run_frame(self.ledger)
 
     def attempts(self, *, run: str | None = None) -> pd.DataFrame:
-        """Every attempt ever made in this store, or of one run."""
+        """Every attempt ever made in this store, or of one run.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     result = pool.run("a poem")
+            ...     len(pool.attempts(run=result.run_id))
+            1
+        """
         from claude_pool_nb.analysis import frames
 
         return frames.attempt_frame(self.ledger, run_ids=[run] if run else None)
 
     def events(self, *, run: str | None = None) -> pd.DataFrame:
-        """Every state change of this store, or of one run."""
+        """Every state change of this store, or of one run.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     result = pool.run("a poem")
+            ...     len(pool.events(run=result.run_id)) > 2
+            True
+        """
         from claude_pool_nb.analysis import frames
 
         return frames.event_frame(self.ledger, run_id=run)
 
     def cost(self, by: Sequence[str] = ("model",)) -> pd.DataFrame:
-        """What was spent, by model, tag, run, day ..."""
+        """What was spent, by model, tag, run, day ...
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["a poem", "a limerick"], tags=["night"])
+            ...     list(pool.cost(by=["tag"])["tag"])
+            ['night']
+        """
         from claude_pool_nb.analysis import frames
 
         return frames.cost_frame(self.ledger, by=list(by))
 
     def history(self, q: str | None = None, limit: int = 100) -> pd.DataFrame:
-        """Earlier tasks of this store, those that hold the words `q` in prompt or output."""
+        """Earlier tasks of this store, those that hold the words `q` in prompt or output.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["a poem", "a limerick"])
+            ...     list(pool.history("limerick")["prompt"])
+            ['a limerick']
+        """
         from claude_pool_nb.analysis import frames
 
         return frames.history_frame(self.ledger, q=q, limit=limit)
 
     def conversations(self) -> pd.DataFrame:
-        """The named conversations of this store."""
+        """The named conversations of this store.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     result = pool.run("My name is Ada.", conversation="talk")
+            ...     list(pool.conversations()["name"])
+            ['talk']
+        """
         from claude_pool_nb.analysis import frames
 
         return frames.conversation_frame(self.ledger)
