@@ -1,8 +1,8 @@
 """One tree of errors.
 
-The first paragraph of a class's docstring is its default message: it says what happened and ends with what to do next. An error of one
-task is data (a row of the frame); an error of the pool is one of these exceptions. In IPython each is shown as one
-clean line, because the user's cell is what is wrong, not our stack.
+The first paragraph of a class's docstring is its default message: it says what happened and ends with what to do next.
+An error of one task is data (a row of the frame); an error of the pool is one of these exceptions. In IPython each is
+shown as one clean line, because the user's cell is what is wrong, not our stack.
 """
 
 from __future__ import annotations
@@ -215,9 +215,11 @@ class PoolClosed(PoolError):
         >>> from claude_pool_nb import Pool
         >>> pool = Pool(backend="demo", demo_latency_s=0, store=":memory:")
         >>> pool.close()
-        >>> result = pool.run("a poem")
-        Traceback (most recent call last):
-        claude_pool_nb.errors.PoolClosed: The pool is stopped and takes no work; start a new one with `%pool start` or `Pool()`.
+        >>> try:
+        ...     result = pool.run("a poem")
+        ... except PoolClosed:
+        ...     print("it is stopped")
+        it is stopped
     """
 
 

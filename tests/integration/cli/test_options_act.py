@@ -357,7 +357,7 @@ def test_bypass_needs_its_own_consent(api: ScriptedAPI, make_pool: MakePool, tmp
     api.reply(calling(bash(f"touch {made}")))
     pool = make_pool(**options, allow_bypass=True, max_restarts=0)
     if os.geteuid() == 0:
-        with pytest.raises(PoolPaused, match="root.*another user, or use another permission_mode"):
+        with pytest.raises(PoolPaused, match=r"root.*another user, or use another permission_mode"):
             pool.run("make it")
         assert api.requests == []
     else:
@@ -590,7 +590,7 @@ def test_scaling_has_limits(make_pool: MakePool) -> None:
 def test_another_cli_is_started_and_given_up_after_so_many_tries(
     api: ScriptedAPI, make_pool: MakePool, tmp_path: Path
 ) -> None:
-    """The executable that is named is run; where it does not work, as often as max_restarts allows, then that is told."""
+    """The executable that is named is run; if it does not work, as often as max_restarts says, and that is told."""
     log, cli = tmp_path / "log", tmp_path / "claude"
     cli.write_text(f'#!/bin/sh\necho start >> {log}\nexec {find_cli()} "$@"\n', encoding="utf-8")
     cli.chmod(0o755)
