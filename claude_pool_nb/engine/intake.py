@@ -7,6 +7,7 @@ moment. Texts that hold a secret are kept in memory only; the core and the ledge
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -200,6 +201,7 @@ class Intake:
             overrides=overrides,
             overrides_json=overrides.to_json(),
             options=options,
+            priced=self._wherever(overrides, role, options, config),
             launch_key=options.launch_key,
             role=role,
             tags=tuple(overrides.tags or ()),
@@ -208,6 +210,18 @@ class Intake:
             strict=(config or self.config).strict_budget,
             config=config,
         )
+
+    def _wherever(
+        self, overrides: TaskOverrides, role: str | None, options: ResolvedConfig, config: PoolConfig | None
+    ) -> tuple[ResolvedConfig, ...]:
+        """The options of a task in each slot that may run it: a slot may have a model or limits of its own."""
+        several = {} if role is not None else {options: None}
+        for slot_id, slot in self.slot_configs.items():
+            if role is None or slot.role == role:
+                # Options that contradict each other in a slot fail the task there, before it costs anything.
+                with contextlib.suppress(ConfigError):
+                    several[self.resolve(overrides, slot_id, config)] = None
+        return tuple(several) or (options,)
 
     def _spec(self, record: TaskRecord, prompt: str, plan: _Plan) -> TaskSpec:
         options = plan.options
@@ -221,8 +235,10 @@ class Intake:
             launch_key=plan.launch_key,
             retry=options.retry,
             cap_nano=nano(options.max_budget_usd) if options.max_budget_usd is not None else None,
-            list_price_nano=pricing.estimate_task_nano(options, prompt, backend=backend),
-            worst_case_nano=pricing.worst_case_nano(options, prompt, backend=backend) if plan.strict else None,
+            list_price_nano=_dearest(pricing.estimate_task_nano(o, prompt, backend=backend) for o in plan.priced),
+            worst_case_nano=_dearest(pricing.worst_case_nano(o, prompt, backend=backend) for o in plan.priced)
+            if plan.strict
+            else None,
             prime_key=plan.prime_key,
             deadline_at=time.time() + patience if patience is not None else None,
         )
@@ -275,6 +291,8 @@ class _Plan:
     overrides: TaskOverrides
     overrides_json: str
     options: ResolvedConfig
+    priced: tuple[ResolvedConfig, ...]
+    """Its options in every slot that may run it, as far as they differ: the dearest decides what is held back."""
     launch_key: str
     role: str | None
     tags: tuple[str, ...]
@@ -294,6 +312,16 @@ def _prime_key(options: ResolvedConfig) -> str | None:
     if tokens < CACHEABLE_TOKENS.get(options.model or "", DEFAULT_CACHEABLE_TOKENS):
         return None
     return f"{options.launch_key}:{options.model}"
+
+
+def _dearest(prices_nano: Iterable[int | None]) -> int | None:
+    """The highest of some prices; None if one of them is not known."""
+    highest = 0
+    for price in prices_nano:
+        if price is None:
+            return None
+        highest = max(highest, price)
+    return highest
 
 
 def _kind_of(value: object) -> str:

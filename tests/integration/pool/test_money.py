@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from claude_pool_nb.config import SlotConfig
 from claude_pool_nb.errors import TaskFailed
 from claude_pool_nb.pool import Pool
+from claude_pool_nb.pricing import worst_case_nano
 from claude_pool_nb.records import FailureKind, TurnResult
 from claude_pool_nb.sessions.base import Turn
 from claude_pool_nb.testing.scripted_session import ScriptedBackend
@@ -166,3 +169,23 @@ def test_a_warning_at_four_fifths(make_pool: MakePool) -> None:
     pool = make_pool(ScriptedBackend(cost_nano=CENT), slots=1, budget_usd=0.1)
     pool.fan_out([f"{n}" for n in range(9)], max_budget_usd=0.01)
     assert len([text for text in pool.warnings if "budget" in text]) == 1
+
+
+def test_a_strict_budget_reserves_what_the_dearest_slot_may_cost() -> None:
+    """A slot with a dearer model of its own may get the task: that worst case is what has to fit."""
+    with Pool(slots=2, backend="demo", demo_latency_s=0, store=":memory:", model="demo-small") as plain:
+        small = plain.resolved_config()
+    worst = worst_case_nano(replace(small, max_output_tokens=4_096), "hello", backend="demo")
+    assert worst is not None
+    options = {"store": ":memory:", "model": "demo-small", "strict_budget": True, "budget_usd": 2 * worst / 1e9}
+    with Pool(slots=2, backend="demo", demo_latency_s=0, **options) as pool:
+        assert pool.run("hello").cost_usd > 0
+    large = SlotConfig(model="demo-large", role="heavy")
+    with Pool(slots=2, backend="demo", demo_latency_s=0, slot_configs=[large], **options) as pool:
+        for role in (None, "heavy"):
+            with pytest.raises(TaskFailed) as caught:
+                pool.run("hello", role=role)
+            assert caught.value.result is not None
+            assert caught.value.result.failure is not None
+            assert caught.value.result.failure.error_type == "BudgetExhausted"
+        assert pool.budget.spent_nano == 0
