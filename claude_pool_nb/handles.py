@@ -189,7 +189,15 @@ class Run:
         return self._pool.finished(self).__await__()
 
     def summary(self) -> RunSummary:
-        """How far it is and what it cost, now."""
+        """How far it is and what it cost, now.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     summary = pool.fan_out(["a poem", "a limerick"]).summary()
+            >>> summary.counts, summary.play_money
+            ({'completed': 2}, True)
+        """
         record = self.record
         end = record.finished_at or time.time()
         tasks = self._pool.task_records(self.id)

@@ -485,9 +485,11 @@ NOT_YET: Final[Mapping[str, str]] = MappingProxyType(
     {
         "worktree_isolation": "git worktrees are not supported yet; set cwd instead",
         "worktree_base_dir": "git worktrees are not supported yet; set cwd instead",
+        "record": "recording sessions is not supported yet",
+        "cassette": "replaying sessions is not supported yet",
     }
 )
-"""Names known from claude-pool that do nothing yet, and are refused."""
+"""Names that do nothing yet, and are refused."""
 
 
 def refuse_unknown(owner: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -468,7 +468,15 @@ class Pool(PoolViews):
         return repr(self.aio)
 
     def card(self) -> PoolCard:
-        """What its status card shows, now."""
+        """What its status card shows, now.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     card = pool.card()
+            >>> card.profile, card.store
+            ('prompt', ':memory:')
+        """
         config = self.setup.config
         return PoolCard(
             self.status(),

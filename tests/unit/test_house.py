@@ -94,7 +94,7 @@ def test_every_verb_has_an_example(face: type) -> None:
     of_class = inspect.getdoc(face) or ""
     assert [name for name, value in methods(face) if not (inspect.getdoc(value) or "").strip()] == []
     # What only other modules of this package call.
-    inner = {"must_be_final", "open_tasks", "stop_later", "stopper"} | {
+    inner = {"must_be_final", "open_tasks", "stop_later", "stopper", "when_all_final"} | {
         name for name, _ in methods(face) if name.startswith(("run_record", "slot_record", "task_re"))
     }
     verbs = [(name, value) for name, value in methods(face) if inspect.isfunction(value)]
