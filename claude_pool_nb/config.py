@@ -256,7 +256,8 @@ class PoolConfig(_Level):
     max_rss_bytes: int | None = 805_306_368
     """A process is replaced when it has outgrown this."""
     idle_close_s: float | None = 900.0
-    """A process that has had nothing to do for this long is closed; the next task opens one."""
+    """A process that has had nothing to do for this long is closed; the next task opens one. Persistent slots keep
+    theirs, which alone holds their conversation."""
     demo_latency_s: float | None = None
     """Demo backend only: time per answer; None for 0.05 to 0.4 s by content, 0 for none."""
 

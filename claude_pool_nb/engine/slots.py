@@ -187,9 +187,13 @@ class SlotRunner:
             await asyncio.shield(closing)
 
     def _sleep_later(self) -> None:
-        """Close the process of a slot that has nothing to do, to give its memory back."""
+        """Close the process of a slot that has nothing to do, to give its memory back.
+
+        A persistent slot keeps its own: nothing else holds its conversation.
+        """
         self._stay_awake()
-        if self._idle_close_s:
+        persistent = self.options is not None and self.options.slot_mode is SlotMode.PERSISTENT
+        if self._idle_close_s and not persistent:
             self._idle_timer = asyncio.get_running_loop().call_later(self._idle_close_s, self._fall_asleep)
 
     def _stay_awake(self) -> None:

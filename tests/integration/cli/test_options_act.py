@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -412,6 +413,8 @@ def test_what_is_no_field_is_refused_with_the_nearest_name(api: ScriptedAPI, mak
     """A typo at any level costs nothing and starts nothing."""
     with pytest.raises(UnknownOption, match="did you mean 'max_turns'"):
         make_pool(slots=1, max_turn=3)
+    with pytest.raises(ConfigError, match="slot_configs takes SlotConfigs, not a dict"):
+        make_pool(slots=1, slot_configs=[{"model": "haiku"}])
     pool = make_pool(slots=1, store=":memory:")
     with pytest.raises(UnknownOption, match="did you mean 'effort'"):
         pool.run("hello", efort="low")
@@ -622,7 +625,7 @@ def test_processes_are_replaced_as_told(make_pool: MakePool) -> None:
 
 
 @shows("PoolConfig.idle_close_s")
-def test_a_process_with_nothing_to_do_is_closed(make_pool: MakePool) -> None:
+def test_a_process_with_nothing_to_do_is_closed(api: ScriptedAPI, make_pool: MakePool) -> None:
     """Its slot stays idle without a process, before and after a task, and the next task opens one."""
     pool = make_pool(slots=1, store=":memory:", idle_close_s=0.4)
     for prompt in ("one", "two"):
@@ -631,6 +634,11 @@ def test_a_process_with_nothing_to_do_is_closed(make_pool: MakePool) -> None:
         assert pool.slot_records()[0].state is SlotState.IDLE
         assert pool.run(prompt).state is TaskState.COMPLETED
     assert pool.attempts()["attempt"].tolist() == [1, 1]
+    persistent = make_pool(slots=1, store=":memory:", idle_close_s=0.2, slot_mode="persistent")
+    persistent.run("remember this")
+    time.sleep(0.5)
+    persistent.run("and now?")
+    assert "remember this" in json.dumps(api.requests[-1].messages), "its process alone holds the conversation"
 
 
 @shows("PoolConfig.demo_latency_s")
