@@ -97,6 +97,9 @@ class Setup:
                 f"slots={slots!r} cannot work: it takes a whole number from {merged.min_slots} to {merged.max_slots} "
                 "(max_slots raises the limit)"
             )
+        for slot in slot_configs:
+            if not isinstance(slot, SlotConfig):
+                raise ConfigError(f"slot_configs takes SlotConfigs, not a {type(slot).__name__}")
         if len(slot_configs) > slots:
             raise ConfigError(f"there are {len(slot_configs)} slot_configs for {slots} slots; give at most one each")
         scope = _scope()
