@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 from claude_pool_nb.errors import ConfigError, NotYetSupported, ReplacedOption, UnknownModel, UnknownOption, nearest
 from claude_pool_nb.records import RetryPolicy
+from claude_pool_nb.redact import redact
 
 
 class Unset:
@@ -561,7 +562,7 @@ def shown(name: str, value: object) -> str:
         return repr(json.dumps(without_secrets(json.loads(value))))
     if isinstance(value, StrEnum):
         return repr(value.value)
-    return repr(without_secrets(value) if name == "mcp_servers" else value)
+    return redact(repr(without_secrets(value) if name == "mcp_servers" else value))
 
 
 def to_plain(value: object) -> object:

@@ -6,11 +6,12 @@ the text's length; what it leaves in place of a secret says which kind it was an
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 _PATTERNS: Final[tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...]] = (
     ("anthropic key", ("sk-ant-",), re.compile(r"sk-ant-[A-Za-z0-9_-]{8,512}")),
@@ -48,10 +49,9 @@ _PATTERNS: Final[tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...]] = (
     ),
 )
 
-_SUSPECT: Final = re.compile(
-    "|".join(sorted({re.escape(mark) for _, marks, _ in _PATTERNS for mark in marks}, key=len, reverse=True))
-)
-"""One pass says whether any pattern is worth trying; nearly all texts have none of these."""
+_MARKS: Final = tuple(mark for _, marks, _ in _PATTERNS for mark in marks if mark != "sk-ant-")  # which holds "sk-"
+"""What says that a pattern is worth trying; nearly all texts have none of these. Looking for one after the other is
+several times as fast as one expression for all."""
 
 _SECRET_NAMES: Final = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD)$")
 _SECRET_PREFIXES: Final = ("ANTHROPIC_", "CLAUDE_", "AWS_")
@@ -91,12 +91,56 @@ def redact(text: str) -> str:
     for value, name in _known.values:
         if value in text:
             text = text.replace(value, f"[redacted: {name}]")
-    if _SUSPECT.search(text) is None:
+    for mark in _MARKS:
+        if mark in text:
+            break
+    else:
         return text
     for kind, marks, pattern in _PATTERNS:
         if any(mark in text for mark in marks):
             text = pattern.sub(f"[redacted: {kind}]", text)
     return text
+
+
+def redact_value(value: Any) -> Any:
+    """Take secrets out of all texts of a nested value: lists, dicts and their keys.
+
+    Example:
+        >>> redact_value({"key": ["sk-ant-api03-abcdefgh12345678", 3]})
+        {'key': ['[redacted: anthropic key]', 3]}
+    """
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {redact_value(key): _of_key(key, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_value(item) for item in value]
+    return value
+
+
+def _of_key(key: object, item: object) -> Any:
+    """A value; its key may be the telling word."""
+    if isinstance(key, str) and isinstance(item, str):
+        known = f"{redact(key)}="
+        if not redact(f"{key}={item}").startswith(known):
+            return "[redacted]"
+    return redact_value(item)
+
+
+def redact_json(text: str) -> str:
+    """Take secrets out of JSON text, which stays JSON.
+
+    Example:
+        >>> redact_json('{"system_prompt": "use sk-ant-api03-abcdefgh12345678"}')
+        '{"system_prompt": "use [redacted: anthropic key]"}'
+    """
+    if redact(text) is text:
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return redact(text)
+    return json.dumps(redact_value(value), ensure_ascii=False)
 
 
 def learn_environment(environ: Mapping[str, str] | None = None) -> None:

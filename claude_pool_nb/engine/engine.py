@@ -25,7 +25,7 @@ from claude_pool_nb.core.state import PoolState
 from claude_pool_nb.engine.intake import Intake
 from claude_pool_nb.engine.journal import Batch, Journal
 from claude_pool_nb.engine.money import SharedBudget
-from claude_pool_nb.engine.results import ended_by_task, merged, result_of
+from claude_pool_nb.engine.results import LONG_CHARS, ended_by_task, merged, result_of, without_secrets
 from claude_pool_nb.engine.slots import SlotRunner, TurnReport
 from claude_pool_nb.engine.waiting import Waiters
 from claude_pool_nb.errors import PoolClosed, PoolError, PoolPaused, RunNotFound, StoreError, TaskNotFound
@@ -48,6 +48,7 @@ from claude_pool_nb.records import (
 )
 from claude_pool_nb.redact import redact
 from claude_pool_nb.sessions.base import Backend, Turn
+from claude_pool_nb.sessions.processes import off_loop
 from claude_pool_nb.store import queries
 from claude_pool_nb.store.ledger import Ledger, WriteResult
 
@@ -169,7 +170,7 @@ class Engine:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a defect of claude-pool-nb: please report it", exc_info=error)
-            self.warnings.append(f"internal error: {error!r}; please report it")
+            self.warnings.append(redact(f"internal error: {error!r}; please report it"))
 
     def _wake_up_at(self, at: float) -> None:
         if at >= self._wake_at:
@@ -315,9 +316,9 @@ class Engine:
     def _why(self, error: Exception) -> str:
         """An error in having a session as one line; what is a defect of ours is logged with its stack."""
         if isinstance(error, PoolError):
-            return str(error)
+            return redact(str(error))
         log.error("a defect of claude-pool-nb: please report it", exc_info=error)
-        return f"internal error: {error!r}; please report it"
+        return redact(f"internal error: {error!r}; please report it")
 
     def _note_process(self, slot_id: str) -> None:
         """Let the ledger know the slot's process, so that the next kernel can end it if this one dies badly."""
@@ -370,7 +371,7 @@ class Engine:
             options = intake.options_of(task_id, command.slot_id)
         except PoolError as error:  # the slot's configuration or the shared context made the task impossible
             failure = Failure(FailureKind.REQUEST, type(error).__name__, str(error))
-            self._done(task_id, attempt, TurnResult(failure=failure), None)
+            self._done(task_id, attempt, without_secrets(TurnResult(failure=failure)), None)
             return
         record = self.state.task(task_id)
         turn = Turn(intake.prompt_of(record), options, sample=record.sample)
@@ -401,6 +402,10 @@ class Engine:
         if stopped is not None and result.cost_basis is CostBasis.UNKNOWN:
             cost = estimate(result.model or options.model, result.usage)
             result = replace(result, cost_nano=max(result.cost_nano, cost or 0))
+        if len(result.output) > LONG_CHARS:
+            result = await off_loop(without_secrets, result)
+        else:
+            result = without_secrets(result)
         self._note_process(command.slot_id)
         if options.conversation is not None:
             intake.conversations.turned(options.conversation, runner, result)
@@ -411,9 +416,6 @@ class Engine:
             await self._reset_slot(reset)  # here and now: a session that forgets at once is ready in the same tick
 
     def _done(self, task_id: str, attempt: int, result: TurnResult, stopped: StopReason | None) -> None:
-        cleaned = redact(result.output)
-        if cleaned is not result.output:
-            result = replace(result, output=cleaned)
         for warning in result.warnings:
             self._warn(warning)
         self.handle(inputs.AttemptDone(time.time(), task_id, attempt, result, stopped))

@@ -18,7 +18,7 @@ from claude_pool_nb.core.inputs import TaskSpec
 from claude_pool_nb.engine.conversations import Conversations
 from claude_pool_nb.errors import ConfigError, RunNotFound
 from claude_pool_nb.records import RunRecord, TaskRecord, nano
-from claude_pool_nb.redact import redact
+from claude_pool_nb.redact import redact, redact_json
 from claude_pool_nb.sessions.base import Backend
 
 MAX_RESOLVED = 2_000
@@ -267,16 +267,19 @@ class Intake:
         made: list[TaskSpec] = []
         plans: dict[str, _Plan] = {}
         for record in tasks:
-            plan = plans.get(record.overrides)
+            note = self._notes.get(record.id)
+            known_by = note.overrides_json if note is not None else record.overrides
+            plan = plans.get(known_by)
             if plan is None:
-                plan = plans[record.overrides] = self._plan(self._overrides_of(record), config)
+                plan = plans[known_by] = self._plan(self._overrides_of(record), config)
             prompt = (prompts or {}).get(record.id) or self.prompt_of(record)
             made.append(self._spec(record, prompt, plan))
         return tuple(made)
 
     def _config_of(self, run: RunRecord) -> PoolConfig | None:
         """The configuration that a run was made with; None if it is the pool's."""
-        if run.config in {"{}", self.config.to_json()}:
+        mine = self.config.to_json()
+        if run.config in {"{}", mine, redact_json(mine)}:
             return None
         if run.config not in self._configs:
             # The environment may hold secrets and is not in the ledger: this pool's own takes its place.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from claude_pool_nb.events import AttemptEnded, Event
 from claude_pool_nb.records import (
     AttemptRecord,
     CostBasis,
+    Denial,
     Failure,
     TaskRecord,
     TaskResult,
@@ -17,8 +19,27 @@ from claude_pool_nb.records import (
     evolve,
     usd,
 )
+from claude_pool_nb.redact import redact, redact_json, redact_value
 
+LONG_CHARS = 100_000
+"""A longer output is looked through beside the loop."""
 _WEAKER = (CostBasis.EXACT, CostBasis.ESTIMATED, CostBasis.UNKNOWN)
+
+
+def without_secrets(turn: TurnResult) -> TurnResult:
+    """A turn's result as it may be shown and stored: answers and errors may quote a key."""
+    output, failure, structured, denials, warnings = (
+        redact(turn.output), turn.failure, turn.structured, turn.denials, turn.warnings,
+    )  # fmt: skip
+    if failure is not None:
+        failure = replace(failure, error_type=redact(failure.error_type), message=redact(failure.message))
+    if structured is not None:
+        structured = redact_value(structured)
+    if denials:
+        denials = tuple(Denial(denial.tool, redact_json(denial.tool_input)) for denial in denials)
+    if warnings:
+        warnings = tuple(map(redact, warnings))
+    return replace(turn, output=output, failure=failure, structured=structured, denials=denials, warnings=warnings)
 
 
 def result_of(task: TaskRecord, attempts: Sequence[AttemptRecord], backend: str) -> TaskResult:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from claude_pool_nb import events as ev
 from claude_pool_nb.errors import StoreConflict
 from claude_pool_nb.records import BudgetRecord, CostBasis, RunState, TaskRecord, TurnResult
+from claude_pool_nb.redact import redact, redact_json, redact_value
 from claude_pool_nb.store.statements import Prepared, Row, Statements
 
 Key = tuple[int, int, int]
@@ -92,8 +93,21 @@ def storable(text: str | None) -> str | None:
 
 
 def as_json(value: Any) -> str:
-    """A nested value as JSON text, readable for a person and for LIKE."""
-    return storable(json.dumps(value, ensure_ascii=False, default=str)) or "null"
+    """A nested value as JSON text, readable for a person and for LIKE, without secrets."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if redact(text) is not text:
+        text = json.dumps(redact_value(value), ensure_ascii=False, default=str)
+    return storable(text) or "null"
+
+
+def told(text: str | None) -> str | None:
+    """A message as it is stored: what the CLI or the API said may quote a key."""
+    return text if text is None else storable(redact(text))
+
+
+def options(text: str | None) -> str | None:
+    """Options or inputs, which are JSON, as they are stored: without secrets."""
+    return text if text is None else storable(redact_json(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,15 +251,15 @@ class Batch:
     def _run_accepted(self, pool: int, event: ev.RunAccepted) -> None:
         record = event.run
         run = run_number(record.id)
-        tags = " ".join(record.tags)
+        tags = redact(" ".join(record.tags))
         self._put(
             run,
             0,
             _RUN,
             (
-                run, record.verb, record.state.value, record.total, pool, record.backend, storable(record.config),
-                storable(record.meta), tags, record.budget, record.created_at, record.finished_at,
-                storable(record.error),
+                run, record.verb, record.state.value, record.total, pool, record.backend, options(record.config),
+                options(record.meta), tags, record.budget, record.created_at, record.finished_at,
+                told(record.error),
             ),
         )  # fmt: skip
         self._events.append((event.at, pool, "run_accepted", record.state.value, run, None, None, None, None))
@@ -332,7 +346,7 @@ class Batch:
 
     def _reopen(self, pool: int, event: ev.TaskReopened) -> None:
         run, task = task_key(event.task_id)
-        self._put(run, task, _REOPEN, (run, task, storable(event.prompt), storable(event.overrides)))
+        self._put(run, task, _REOPEN, (run, task, told(event.prompt), options(event.overrides)))
         changed = [name for name in ("prompt", "overrides") if getattr(event, name) is not None]
         payload = as_json({"changed": changed}) if changed else None
         self._events.append((event.at, pool, "task_reopened", "pending", run, task, None, None, payload))
@@ -355,7 +369,7 @@ class Batch:
                 error_type, error = "interrupted", event.error
             case ev.TaskCancelled():
                 error_type = "cancelled"
-        error = storable(error)
+        error, error_type = told(error), told(error_type)
         finished_at = event.at if state.is_final else None
         self._put(run, task, _VERDICT, (run, task, state.value, finished_at, until, kind, error_type, error))
         payload = None if error_type is None else as_json({"error_type": error_type, "error": error})
@@ -368,13 +382,13 @@ class Batch:
             self._events.append((event.at, pool, "run_adopted", None, run, None, None, None, None))
             return
         finished_at = event.at if event.state in FINAL_RUN_STATES else None
-        self._put(run, 0, _RUN_STATE, (run, event.state.value, finished_at, storable(event.error)))
+        self._put(run, 0, _RUN_STATE, (run, event.state.value, finished_at, told(event.error)))
         payload = None if event.error is None else as_json({"error": event.error})
         self._events.append((event.at, pool, "run_changed", event.state.value, run, None, None, None, payload))
 
     def _slot_changed(self, pool: int, event: ev.SlotChanged) -> None:
         state = event.state.value
-        error = storable(event.error)
+        error = told(event.error)
         self._slots[pool, event.slot_id] = (
             pool, event.slot_id, state, event.task_id, event.restarts, event.tasks_completed, event.cost_nano,
             event.at, error,
@@ -498,9 +512,10 @@ def _task_row(run: int, task: TaskRecord) -> Row:
     """A task's row, as it was accepted."""
     return (
         run, task.number, task.state.value, task.row, task.sample, task.priority, task.attempts, task.opened_attempts,
-        task.created_at, task.started_at, task.finished_at, task.waiting_until, " ".join(task.tags), task.conversation,
-        task.role, task.profile, task.requested_model, task.failure_kind and task.failure_kind.value, task.error_type,
-        storable(task.error), storable(task.overrides), storable(task.inputs), storable(task.prompt),
+        task.created_at, task.started_at, task.finished_at, task.waiting_until, redact(" ".join(task.tags)),
+        task.conversation, task.role, task.profile, task.requested_model,
+        task.failure_kind and task.failure_kind.value, told(task.error_type), told(task.error), options(task.overrides),
+        options(task.inputs), storable(task.prompt),
     )  # fmt: skip
 
 
@@ -517,8 +532,8 @@ def ended_values(event: ev.AttemptEnded) -> Row:
     why: Row = (None, None, None, None, None)
     if failure is not None:
         why = (
-            failure.kind.value, failure.error_type, failure.http_status, failure.retry_after_s,
-            storable(failure.message),
+            failure.kind.value, told(failure.error_type), failure.http_status, failure.retry_after_s,
+            told(failure.message),
         )  # fmt: skip
     denials = None
     if result.denials:

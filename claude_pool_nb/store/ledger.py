@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from claude_pool_nb.errors import ConfigError, StoreError
 from claude_pool_nb.events import Event
 from claude_pool_nb.records import BudgetRecord, nano
+from claude_pool_nb.redact import redact_json
 from claude_pool_nb.store import opening, recovery, schema
 from claude_pool_nb.store.batch import WriteResult, pool_number
 from claude_pool_nb.store.recovery import Alive, Orphan, Recovery
@@ -227,7 +228,7 @@ class Ledger:
         host, boot, pid, start = recovery.this_process()
         row = {
             "backend": backend,
-            "config": config_json,
+            "config": redact_json(config_json),
             "notebook": notebook,
             "play_money": int(play_money),
             "host": host,

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select
 
 from claude_pool_nb.store import schema
-from claude_pool_nb.store.batch import storable
+from claude_pool_nb.store.batch import told
 from claude_pool_nb.store.ledger import Ledger
 
 
@@ -88,7 +88,7 @@ def delete_conversation(ledger: Ledger, name: str) -> bool:
 
 
 def set_context(ledger: Ledger, scope: str, key: str, value: str) -> None:
-    """Keep a text under a key, for all tasks of a scope.
+    """Keep a text under a key, for all tasks of a scope; secrets in it are left out.
 
     Args:
         ledger: where to keep it.
@@ -103,7 +103,7 @@ def set_context(ledger: Ledger, scope: str, key: str, value: str) -> None:
         {'tone': 'dry'}
     """
     table = schema.context
-    row = {"scope": scope, "key": key, "value": storable(value), "updated_at": time.time()}
+    row = {"scope": scope, "key": key, "value": told(value), "updated_at": time.time()}
 
     def put(connection: Connection) -> None:
         connection.execute(_of(scope, key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_pool_nb.redact import learn_environment, redact
+from claude_pool_nb.redact import learn_environment, redact, redact_json
 
 PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\nAAAA+/=\n-----END OPENSSH PRIVATE KEY-----"
 SECRETS = [
@@ -101,3 +102,13 @@ def test_a_megabyte_takes_no_time_whatever_is_in_it() -> None:
         redact(piece * (1_000_000 // len(piece)))
     redact("-----BEGIN PRIVATE KEY-----" + "A" * 1_000_000)
     assert time.perf_counter() - began < 5
+
+
+def test_json_stays_json_without_its_secrets() -> None:
+    """Keys, values and values with a telling key lose their secrets, and the rest can still be read."""
+    secret = "A1b2" * 10
+    text = json.dumps({"aws": {"secret_access_key": secret}, PRIVATE_KEY[:40]: [PRIVATE_KEY, 1], "kept": "as it is"})
+    cleaned = redact_json(text)
+    assert secret not in cleaned and "b3BlbnNza" not in cleaned
+    assert json.loads(cleaned)["kept"] == "as it is"
+    assert redact_json('{"a": 1}') == '{"a": 1}'
