@@ -202,10 +202,13 @@ class SlotRunner:
             self._idle_timer = None
 
     def _fall_asleep(self) -> None:
-        if self._turn is None and self.session is not None and self._idle_timer is not None:
-            task = asyncio.get_running_loop().create_task(self._drop(kill=False))
-            self._closing[task] = None
-            task.add_done_callback(self._closing.pop)
+        if self._turn is not None or self.session is None or self._idle_timer is None:
+            return
+        # Taken away at once: a turn that begins before the loop gets to closing it must not find it.
+        session, self.session = self.session, None
+        task = asyncio.get_running_loop().create_task(session.close(kill=False))
+        self._closing[task] = session
+        task.add_done_callback(self._closing.pop)
 
     # -- one attempt ---------------------------------------------------------------------------------------------------
 

@@ -73,19 +73,13 @@ class Wire(asyncio.SubprocessProtocol):
         """
         loop = asyncio.get_running_loop()
         try:
-            transport, _ = await loop.subprocess_exec(
-                lambda: self, *argv, env=dict(env), cwd=cwd, start_new_session=True
-            )
+            await loop.subprocess_exec(lambda: self, *argv, env=dict(env), cwd=cwd, start_new_session=True)
         except FileNotFoundError as error:
             if error.filename == cwd:
                 raise SessionError(f"The working directory {cwd} does not exist; pass another one with cwd=.") from None
             raise CLINotFound(f"There is no claude CLI at {argv[0]}; set cli_path to one, or leave it out.") from None
         except OSError as error:
             raise SessionError(f"The claude CLI at {argv[0]} could not be started: {error}.") from None
-        self._transport = transport
-        self.pid = transport.get_pid()
-        stdin = transport.get_pipe_transport(0)
-        self._stdin = stdin if isinstance(stdin, asyncio.WriteTransport) else None
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send one message; nothing happens if the process is gone (`lost` says so)."""
@@ -124,6 +118,14 @@ class Wire(asyncio.SubprocessProtocol):
         self._end()
 
     # -- what the loop calls --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It runs. Under load it may be heard, and even have ended, before `spawn` goes on."""
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._transport = transport
+        self.pid = transport.get_pid()
+        stdin = transport.get_pipe_transport(0)
+        self._stdin = stdin if isinstance(stdin, asyncio.WriteTransport) else None
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Cut what arrived into lines and hand them out."""

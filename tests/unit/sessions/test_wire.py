@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from typing import Any
 
@@ -135,3 +136,22 @@ async def test_what_cannot_be_started_is_told() -> None:
         await Wire(print, lambda: None).spawn([sys.executable], {}, "/nowhere")
     with pytest.raises(SessionError, match="could not be started"):
         await Wire(print, lambda: None).spawn(["/etc/hostname"], {}, "/")
+
+
+async def test_an_end_before_the_start_was_noticed_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is gone before `spawn` goes on, as under load, is over with its exit code."""
+    loop = asyncio.get_running_loop()
+    real = loop.subprocess_exec
+    lost = asyncio.Event()
+    wire = Wire(print, lost.set)
+
+    async def late(*args: Any, **options: Any) -> Any:
+        made = await real(*args, **options)
+        await asyncio.wait_for(wire.exited.wait(), 5)
+        return made
+
+    monkeypatch.setattr(loop, "subprocess_exec", late)
+    await wire.spawn(["/bin/sh", "-c", "exit 3"], dict(os.environ), "/")
+    await asyncio.wait_for(lost.wait(), 5)
+    assert wire.returncode == 3
+    wire.abandon()
