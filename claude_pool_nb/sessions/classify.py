@@ -79,9 +79,7 @@ def classify(result: dict[str, Any], error: str | None = None, *, max_turns: int
     if reason == "budget_exhausted" or subtype == "error_max_budget_usd":
         return Failure(FailureKind.BUDGET, "budget", f"{text}; raise max_budget_usd.")
     if subtype == "error_max_structured_output_retries":
-        return Failure(
-            FailureKind.TASK, "schema", "No answer fitted the schema; simplify it, or say more in the prompt."
-        )
+        return misfit()
     if reason in {"aborted_streaming", "aborted_tools"}:
         return interrupted()
     if isinstance(status, int):
@@ -147,6 +145,16 @@ def interrupted() -> Failure:
     """The turn was stopped by whoever drives the session."""
     advice = "`%pool resume` or `%pool retry` runs it again"
     return Failure(FailureKind.TASK, "interrupted", f"The turn was stopped; {advice}.")
+
+
+def misfit() -> Failure:
+    """A schema was asked for, and the answer does not fit it.
+
+    Example:
+        >>> misfit().error_type
+        'schema'
+    """
+    return Failure(FailureKind.TASK, "schema", "No answer fitted the schema; simplify it, or say more in the prompt.")
 
 
 def null_byte() -> Failure:

@@ -21,7 +21,7 @@ from claude_pool_nb.records import CostBasis, Denial, Failure, FailureKind, Turn
 from claude_pool_nb.sessions import launch as launching
 from claude_pool_nb.sessions import processes
 from claude_pool_nb.sessions.base import SessionEvent, SessionInfo, Turn
-from claude_pool_nb.sessions.classify import RetryNotice, classify, crashed, hung, null_byte, of_notice
+from claude_pool_nb.sessions.classify import RetryNotice, classify, crashed, hung, misfit, null_byte, of_notice
 from claude_pool_nb.sessions.models import is_full_id, same_model
 from claude_pool_nb.sessions.turn_reader import TurnReader, Urgency, denials_of, model_usage_of
 from claude_pool_nb.sessions.wire import RequestRefused, Wire
@@ -389,6 +389,8 @@ class ClaudeSession:
             api_s = float(raw.get("duration_api_ms") or 0) / 1000
             output = str(raw.get("result") or "") if failure is None else reader.answer
             self._session_id = raw.get("session_id") or self._session_id
+            if failure is None and options.schema is not None and structured is None:
+                failure = misfit()  # the CLI takes an answer in plain words for a success
         if probe_nano is None or probe_nano > 0:
             cost, basis = (cost or 0) + (probe_nano or 0), CostBasis.ESTIMATED
         warnings = []

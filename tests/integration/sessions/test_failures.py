@@ -226,6 +226,26 @@ async def test_a_schema_gives_a_structured_answer(backend: ClaudeBackend, api: S
     assert len(api.requests) == 1
 
 
+@pytest.mark.parametrize("reply", [Reply("not data at all"), Reply(json={"n": "three"})], ids=["words", "wrong type"])
+async def test_an_answer_beside_the_schema_fails(backend: ClaudeBackend, api: ScriptedAPI, reply: Reply) -> None:
+    """What does not fit fails as `task`, with the words kept and the cost booked; the session serves the next turn."""
+    schema = '{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}'
+    options = replace(OPTIONS, schema=schema)
+    session = backend.session("s1")
+    await session.open(options)
+    api.reply(reply)
+    result = await ask(session, options=options)
+    assert result.failure is not None
+    assert (result.failure.kind, result.failure.error_type) == (FailureKind.TASK, "schema")
+    assert result.structured is None
+    assert result.output
+    assert result.cost_nano == api.billed_nano
+    await session.reset()
+    api.reply(Reply(json={"n": 3}))
+    assert (await ask(session, options=options)).structured == {"n": 3}
+    await session.close()
+
+
 async def test_max_turns(backend: ClaudeBackend, api: ScriptedAPI) -> None:
     """A task that needs more agent turns than it may have fails as `turns`, and its cost is booked."""
     options = replace(OPTIONS, profile="agent", tools=("Read",), allowed_tools=("Read",), max_turns=1)
