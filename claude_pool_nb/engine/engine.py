@@ -22,10 +22,11 @@ from dataclasses import replace
 from claude_pool_nb import events
 from claude_pool_nb.core import commands, inputs
 from claude_pool_nb.core.state import PoolState
+from claude_pool_nb.engine.clock import Clock
 from claude_pool_nb.engine.intake import Intake
 from claude_pool_nb.engine.journal import Batch, Journal
 from claude_pool_nb.engine.money import SharedBudget
-from claude_pool_nb.engine.results import LONG_CHARS, ended_by_task, merged, result_of, without_secrets
+from claude_pool_nb.engine.results import cleaned, ended_by_task, merged, result_of, without_secrets
 from claude_pool_nb.engine.slots import SlotRunner, TurnReport
 from claude_pool_nb.engine.waiting import Waiters
 from claude_pool_nb.errors import PoolClosed, PoolError, PoolPaused, RunNotFound, StoreError, TaskNotFound
@@ -48,7 +49,6 @@ from claude_pool_nb.records import (
 )
 from claude_pool_nb.redact import redact
 from claude_pool_nb.sessions.base import Backend, Turn
-from claude_pool_nb.sessions.processes import off_loop
 from claude_pool_nb.store import queries
 from claude_pool_nb.store.ledger import Ledger, WriteResult
 
@@ -96,6 +96,7 @@ class Engine:
         self._watchers: list[Callable[[events.Event], None]] = []
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = float("inf")
+        self._clock = Clock()
         self._pids: dict[str, int] = {}
         self._ending: str | None = None
         self._reset_next: commands.ResetSlot | None = None
@@ -135,7 +136,7 @@ class Engine:
 
     def handle(self, told: inputs.Input) -> None:
         """Tell the core something and perform what it asks for."""
-        self._perform(self.state.handle(told))
+        self._perform(self.state.handle(self._clock.forward(told)))
 
     def _perform(self, asked: Iterable[commands.Command]) -> None:
         for command in asked:
@@ -178,7 +179,7 @@ class Engine:
         if self._wake is not None:
             self._wake.cancel()
         self._wake_at = at
-        self._wake = self._loop.call_later(max(0.0, at - time.time()), self._tick)
+        self._wake = self._loop.call_later(max(0.0, at - self._clock.at(time.time())), self._tick)
 
     def _tick(self) -> None:
         self._wake, self._wake_at = None, float("inf")
@@ -402,10 +403,7 @@ class Engine:
         if stopped is not None and result.cost_basis is CostBasis.UNKNOWN:
             cost = estimate(result.model or options.model, result.usage)
             result = replace(result, cost_nano=max(result.cost_nano, cost or 0))
-        if len(result.output) > LONG_CHARS:
-            result = await off_loop(without_secrets, result)
-        else:
-            result = without_secrets(result)
+        result = await cleaned(result)
         self._note_process(command.slot_id)
         if options.conversation is not None:
             intake.conversations.turned(options.conversation, runner, result)

@@ -20,6 +20,7 @@ from claude_pool_nb.records import (
     usd,
 )
 from claude_pool_nb.redact import redact, redact_json, redact_value
+from claude_pool_nb.sessions.processes import off_loop
 
 LONG_CHARS = 100_000
 """A longer output is looked through beside the loop."""
@@ -40,6 +41,13 @@ def without_secrets(turn: TurnResult) -> TurnResult:
     if warnings:
         warnings = tuple(map(redact, warnings))
     return replace(turn, output=output, failure=failure, structured=structured, denials=denials, warnings=warnings)
+
+
+async def cleaned(turn: TurnResult) -> TurnResult:
+    """The same; for a long output beside the loop."""
+    if len(turn.output) > LONG_CHARS:
+        return await off_loop(without_secrets, turn)
+    return without_secrets(turn)
 
 
 def result_of(task: TaskRecord, attempts: Sequence[AttemptRecord], backend: str) -> TaskResult:
