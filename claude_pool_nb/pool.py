@@ -424,7 +424,10 @@ class Pool(PoolViews):
         if self.closed:
             return self.status()
         try:
-            return self._portal.call(self.aio.drain(timeout_s))
+            if self._portal.alive:
+                return self._portal.call(self.aio.drain(timeout_s))
+            self.ledger.close()  # its thread is dead; what was committed is safe, and its sessions end with the kernel
+            return self.status()
         finally:
             self._end()
 

@@ -21,13 +21,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
-from claude_pool_nb.errors import BlockingCall, ConfigError, PoolClosed
+from claude_pool_nb.errors import BlockingCall, ConfigError, PoolClosed, PoolError
 
 T = TypeVar("T")
 
 POLL_S = 0.1
 """How often a blocked thread looks up: locks of some platforms cannot be interrupted, and a signal that arrives while
 the loop sleeps is only seen when something wakes it."""
+
+_THREAD_ENDED = "the pool's thread has ended, and its work with it; restart the kernel, then `%pool resume` goes on"
 
 Interrupted = Callable[[int], None]
 """Called on the pool's loop with the number of the interrupt, from 1."""
@@ -39,6 +41,10 @@ class Portal(Protocol):
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """Its event loop."""
+
+    @property
+    def alive(self) -> bool:
+        """False once nothing can run here any more."""
 
     def call(self, coro: Coroutine[Any, Any, T], *, then_waits: bool = False) -> T:
         """Run a short coroutine to its end and return what it gives.
@@ -175,6 +181,11 @@ class LoopThread:
         """Its event loop."""
         return self._loop
 
+    @property
+    def alive(self) -> bool:
+        """False once its thread has ended."""
+        return self._thread.is_alive() and not self._loop.is_closed()
+
     def _refuse_own_loop(self) -> None:
         if threading.current_thread() is self._thread:
             raise BlockingCall
@@ -183,7 +194,9 @@ class LoopThread:
         """Run a short coroutine to its end and return what it gives."""
         try:
             self._refuse_own_loop()
-        except BlockingCall:
+            if not self.alive:
+                raise PoolClosed(_THREAD_ENDED)
+        except PoolError:
             coro.close()
             raise
         with counting_sigint(lambda _count: None) as latch:  # from here on the work may be accepted
@@ -209,7 +222,7 @@ class LoopThread:
         while not future.done():
             cf.wait([future], timeout=POLL_S)
             if not self._thread.is_alive() and not future.done():
-                raise PoolClosed("the pool's thread has ended, and its work with it; start a new pool")
+                raise PoolClosed(_THREAD_ENDED)
 
     def _post(self, interrupted: Interrupted, count: int) -> None:
         if not self._loop.is_closed():
@@ -254,6 +267,11 @@ class InlineLoop:
     def loop(self) -> asyncio.AbstractEventLoop:
         """Its event loop."""
         return self._loop
+
+    @property
+    def alive(self) -> bool:
+        """False once it was stopped."""
+        return not self._loop.is_closed()
 
     def call(self, coro: Coroutine[Any, Any, T], *, then_waits: bool = False) -> T:
         """Run a coroutine to its end in this thread."""

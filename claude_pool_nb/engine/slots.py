@@ -93,6 +93,7 @@ class SlotRunner:
         self._turn: asyncio.Task[TurnResult] | None = None
         self._closing: dict[asyncio.Task[None], Session | None] = {}
         self._over = False
+        self._asking = False
 
     @property
     def info(self) -> SessionInfo:
@@ -128,11 +129,13 @@ class SlotRunner:
         try:
             await asyncio.wait_for(session.open(options), OPEN_TIMEOUT_S)
         except TimeoutError:
+            self.options = None  # what cannot be opened is not what the slot is made ready with
             await self._drop(kill=True)
             raise SessionError(
                 f"slot {self.slot_id}: the session did not open within {OPEN_TIMEOUT_S:.0f} s; it is tried again"
             ) from None
         except BaseException:
+            self.options = None
             await self._drop(kill=True)
             raise
         if self._turn is None and not self._over:
@@ -268,7 +271,7 @@ class SlotRunner:
         loop = asyncio.get_running_loop()
         options, activity = turn.options, self.activity
         result: TurnResult | None = None
-        began = False
+        began, self._asking = False, True
         timers = _Clocks(loop, options.timeout_s, options.idle_timeout_s, lambda: self.stop(StopReason.TIMEOUT))
         try:
             async for event in session.ask(turn):
@@ -294,6 +297,7 @@ class SlotRunner:
                     began = True
                     report.began()
         finally:
+            self._asking = False
             why_late = timers.stop()
         if result is None:
             result = TurnResult(
@@ -321,7 +325,9 @@ class SlotRunner:
         turn, session = self._turn, self.session
         if turn is None:
             return
-        if session is not None and session.launch_key and not kill:
+        if session is not None and not self._asking and not kill:
+            await asyncio.sleep(STOP_GRACE_S)  # it opens: there is nothing to interrupt yet
+        elif session is not None and not kill:
             with contextlib.suppress(SessionError, TimeoutError):
                 await asyncio.wait_for(session.interrupt(), STOP_GRACE_S)
                 await asyncio.sleep(END_GRACE_S)

@@ -219,7 +219,7 @@ def test_killed_when_idle_and_in_mid_turn(api: ScriptedAPI, make_pool: MakePool)
 
 
 def test_kill_nine_every_seventh_of_ten_seconds(api: ScriptedAPI, make_pool: MakePool) -> None:
-    """A random CLI killed every 0.7 s through 120 tasks of 0.2 s on 4 slots: each completes once, all is booked."""
+    """A random CLI killed every 0.7 s through 120 tasks of 0.2 s on 4 slots: each ends once, each try is booked."""
     api.latency_s = 0.2
     pool = make_pool(slots=4)
     over = threading.Event()

@@ -394,3 +394,23 @@ def test_a_slot_scaled_away_while_it_opens_leaves_no_session(make_pool: MakePool
     wait_until(lambda: len(alive) == 1)
     pool.close()
     assert not alive
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_pool_whose_thread_dies_keeps_nobody_waiting(make_pool: MakePool) -> None:
+    """A session that tears the loop down (SystemExit) ends the wait with an error, and close still returns."""
+
+    def answer(turn: Turn) -> str:
+        if turn.prompt == "exit":
+            raise SystemExit(3)
+        return turn.prompt
+
+    pool = make_pool(ScriptedBackend(answer), slots=1)
+    assert pool.run("fine").output == "fine"
+    with pytest.raises(PoolClosed, match="thread has ended"):
+        pool.run("exit")
+    with pytest.raises(PoolClosed):
+        pool.run("more")
+    pool.close()
+    assert pool.closed
