@@ -58,6 +58,8 @@ PROGRESS_EVERY_S = 1.0
 """How often the ledger is told what a running attempt has used so far."""
 KEPT_TASKS = 20_000
 """Final tasks that are kept in memory; older runs are read from the ledger."""
+FIRST_APART_S = 0.001
+"""The first prompts of a run go out this far apart: what starts together may end together, and then wait in line."""
 DRAIN_STEP_S = 3.0
 """How long each step of stopping what still runs may take: asking, then killing."""
 
@@ -193,10 +195,16 @@ class Engine:
             self.handle(inputs.BudgetRead(time.time(), self._money.as_core_sees()))
         if done.refused or done.refused_extensions:
             self._take_back(batch, done)
+        apart_s = FIRST_APART_S if any(isinstance(event, events.RunAccepted) for event in batch.events) else 0.0
+        later_s = 0.0
         for command in batch.deferred:
             match command:
                 case commands.Dispatch() if (command.task_id, command.attempt) not in done.refused:
-                    self._dispatch(command)
+                    if later_s:
+                        self._loop.call_later(later_s, self._dispatch, command)
+                    else:
+                        self._dispatch(command)
+                    later_s += apart_s
                 case commands.Tell():
                     self._tell(command)
                 case commands.Closed():

@@ -7,8 +7,7 @@ match changes no row, and the writer sees that in the count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -49,38 +48,42 @@ class Prepared:
     def many(self, connection: Connection, rows: list[Row]) -> int:
         """Execute it for every row; returns how many rows of the table have changed."""
         bound = self._bound(rows)
-        with self._driver(connection, bound) as cursor:
+        cursor = connection.connection.cursor()
+        try:
             if len(bound) == 1:
                 cursor.execute(self.sql, bound[0])
             else:
                 cursor.executemany(self.sql, bound)
-            return int(cursor.rowcount)
+            return cursor.rowcount
+        except Exception as error:
+            raise _as_sqlalchemy(connection, self.sql, bound, error) from error
+        finally:
+            cursor.close()
 
     def first(self, connection: Connection, row: Row) -> Row | None:
         """Execute it for one row of values; returns the first row found."""
         bound = self._bound([row])
-        with self._driver(connection, bound) as cursor:
-            cursor.execute(self.sql, bound[0])
-            found = cursor.fetchone()
-        return None if found is None else tuple(found)
-
-    @contextmanager
-    def _driver(self, connection: Connection, bound: list[Any]) -> Iterator[Any]:
-        """The driver's own cursor, its errors told as SQLAlchemy tells them.
-
-        The statement is compiled and needs nothing more; executing it through SQLAlchemy would cost as much again as
-        the database does, and every prompt waits for a commit.
-        """
-        dialect = connection.dialect
         cursor = connection.connection.cursor()
         try:
-            yield cursor
-        except dialect.loaded_dbapi.Error as error:
-            raise DBAPIError.instance(
-                self.sql, bound, error, dialect.loaded_dbapi.Error, hide_parameters=True, dialect=dialect
-            ) from error
+            cursor.execute(self.sql, bound[0])
+            found = cursor.fetchone()
+        except Exception as error:
+            raise _as_sqlalchemy(connection, self.sql, bound, error) from error
         finally:
             cursor.close()
+        return None if found is None else tuple(found)
+
+
+def _as_sqlalchemy(connection: Connection, sql: str, bound: list[Any], error: Exception) -> BaseException:
+    """An error of the driver's cursor, as SQLAlchemy tells it; any other as it is.
+
+    The statements are compiled and go to the driver as they are: executing them through SQLAlchemy costs as much again
+    as the database does, and every prompt waits for a commit.
+    """
+    base = connection.dialect.loaded_dbapi.Error
+    if not isinstance(error, base):
+        return error
+    return DBAPIError.instance(sql, bound, error, base, hide_parameters=True, dialect=connection.dialect)
 
 
 def _insert(dialect: Dialect, table: Table, *, without: Sequence[str] = ()) -> Prepared:
