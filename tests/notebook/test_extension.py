@@ -75,9 +75,10 @@ def test_a_restarted_kernel_finds_what_there_was(shell: InteractiveShell, run_ce
     assert list(run_cell("%pool runs").value["state"]) == ["completed", "interrupted"]
     assert run_cell("%pool wait").error is None
     assert _completions(shell, "%pool resume r") == ["r2", "r1"]
-    resumed = run_cell("%pool resume").value
-    assert list(resumed["state"]) == ["completed", "completed"]
-    assert resumed.attrs["run_id"] == "r2"
+    resumed = run_cell("%pool resume")
+    assert "r2 is the latest that was interrupted: 2 of 2 to run" in resumed.text
+    assert list(resumed.value["state"]) == ["completed", "completed"]
+    assert resumed.value.attrs["run_id"] == "r2"
     assert "was interrupted" in str(run_cell("%pool resume").error)
     assert run_cell("%pool run e").value.run_id == "r3"
     assert isinstance(run_cell("%pool wait r77").error, RunNotFound)

@@ -50,5 +50,8 @@ def _latest(pool: Pool, cancelled: bool) -> str:
     if mine.empty:
         raise RunNotFound(f"No run of the {pool.backend} backend was interrupted; `%pool runs` lists all of them")
     found = mine.iloc[-1]
-    print(f"{found['run_id']} is the latest that was interrupted: {missing[mine.index[-1]]} of {found['total']} to run")
+    from IPython.display import display
+
+    said = f"{found['run_id']} is the latest that was interrupted: {missing[mine.index[-1]]} of {found['total']} to run"
+    display({"text/plain": said}, raw=True)  # type: ignore[no-untyped-call]
     return str(found["run_id"])
