@@ -15,6 +15,7 @@ from claude_pool_nb import events
 from claude_pool_nb.analysis.inputs import Table
 from claude_pool_nb.analysis.reader import Frames
 from claude_pool_nb.config import PoolConfig
+from claude_pool_nb.display.answers import answers_frame
 from claude_pool_nb.engine.setup import Setup
 from claude_pool_nb.errors import RunNotFound, SlotNotFound, TaskNotFound
 from claude_pool_nb.records import BudgetRecord, PoolStatus, RunRecord, SlotRecord, TaskRecord, TaskResult
@@ -92,7 +93,7 @@ class Views(Frames):
 
     def subscribe(self, watcher: Callable[[events.Event], None]) -> Callable[[], None]:
         """Call `watcher` with every event after its commit, on the pool's loop; returns how to stop that."""
-        return self.engine.subscribe(watcher)
+        return self.engine.watchers.subscribe(watcher)
 
     @property
     def ledger(self) -> Ledger:
@@ -107,7 +108,7 @@ class Views(Frames):
         """One row per task of a run, in the order of its input; the caller's own columns come first."""
         frame = super().frame(run_id)
         table = self._tables.get(run_id)
-        return table.joined(frame) if table is not None else frame
+        return answers_frame(table.joined(frame) if table is not None else frame)
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 
@@ -119,7 +120,7 @@ class Views(Frames):
     @property
     def warnings(self) -> list[str]:
         """Things to know, each said once."""
-        return list(self.engine.warnings)
+        return list(self.engine.watchers.warnings)
 
     def find_slots(
         self, *, name: str | None = None, role: str | None = None, state: str | None = None

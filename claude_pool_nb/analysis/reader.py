@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from claude_pool_nb.display.answers import answers_frame
 from claude_pool_nb.errors import ConfigError
 from claude_pool_nb.records import SlotRecord, TaskState
 
@@ -61,13 +62,14 @@ class Frames:
         """
         from claude_pool_nb.analysis import frames
 
-        return frames.task_frame(
+        frame = frames.task_frame(
             self.ledger,
             run_ids=[run] if run else None,
             states=[_task_state(state)] if state else (),
             tags=[tag] if tag else (),
             limit=limit,
         )
+        return answers_frame(frame)
 
     def slots(self) -> pd.DataFrame:
         """The slots of this pool as they are now.
@@ -150,7 +152,7 @@ class Frames:
         """
         from claude_pool_nb.analysis import frames
 
-        return frames.history_frame(self.ledger, q=q, limit=limit)
+        return answers_frame(frames.history_frame(self.ledger, q=q, limit=limit))
 
     def conversations(self) -> pd.DataFrame:
         """The named conversations of this store.

@@ -16,7 +16,7 @@ import concurrent.futures as cf
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 
 from claude_pool_nb import events
@@ -29,6 +29,7 @@ from claude_pool_nb.engine.money import SharedBudget
 from claude_pool_nb.engine.results import cleaned, ended_by_task, merged, result_of, without_secrets
 from claude_pool_nb.engine.slots import SlotRunner, TurnReport
 from claude_pool_nb.engine.waiting import Waiters
+from claude_pool_nb.engine.watching import Watchers
 from claude_pool_nb.errors import PoolClosed, PoolError, PoolPaused, RunNotFound, StoreError, TaskNotFound
 from claude_pool_nb.records import (
     AttemptRecord,
@@ -86,7 +87,7 @@ class Engine:
         self.runners: dict[str, SlotRunner] = {}
         self.closed = False
         self.thread_id = 0
-        self.warnings: list[str] = []
+        self.watchers = Watchers()
         self._idle_close_s = idle_close_s
         self._money = SharedBudget(state, budget)
         self._journal = Journal(
@@ -95,7 +96,6 @@ class Engine:
         self._waiters = Waiters(self._why_not)
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsent: dict[tuple[str, int], StopReason | None] = {}
-        self._watchers: list[Callable[[events.Event], None]] = []
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = float("inf")
         self._clock = Clock()
@@ -173,7 +173,7 @@ class Engine:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a defect of claude-pool-nb: please report it", exc_info=error)
-            self.warnings.append(redact(f"internal error: {error!r}; please report it"))
+            self.watchers.warn(redact(f"internal error: {error!r}; please report it"))
 
     def _wake_up_at(self, at: float) -> None:
         if at >= self._wake_at:
@@ -211,31 +211,9 @@ class Engine:
                     self._finish()
                 case commands.ReadBudget():
                     self.handle(inputs.BudgetRead(time.time(), self._money.as_core_sees()))
-        for event in batch.events:
-            self._show(event)
+        self.watchers.tell(batch.events)
         if self.state.paused is not None and not self.state.paused_by_person:
             self._waiters.wake_stuck()
-
-    def _show(self, event: events.Event) -> None:
-        """Tell whoever watches."""
-        if isinstance(event, events.Warned):
-            self._warn(event.message)
-        elif isinstance(event, events.BudgetWarning):
-            self._warn(
-                f"${usd(event.spent_nano):.4g} of the budget of ${usd(event.limit_nano):.4g} is spent; "
-                "`%pool budget USD` raises it"
-            )
-        for watcher in tuple(self._watchers):
-            try:
-                watcher(event)
-            except Exception as error:
-                self._watchers.remove(watcher)
-                log.error("a watcher failed and is told nothing more", exc_info=error)
-                self._warn(f"a watcher of the pool's events failed ({error!r}) and is told nothing more")
-
-    def _warn(self, message: str) -> None:
-        if message not in self.warnings:
-            self.warnings.append(message)
 
     def _not_written(self, batch: Batch, first: bool) -> None:
         """The ledger failed: it is kept for later; stop dispatching and say so."""
@@ -423,7 +401,7 @@ class Engine:
 
     def _done(self, task_id: str, attempt: int, result: TurnResult, stopped: StopReason | None) -> None:
         for warning in result.warnings:
-            self._warn(warning)
+            self.watchers.warn(warning)
         self.handle(inputs.AttemptDone(time.time(), task_id, attempt, result, stopped))
 
     # -- who waits -----------------------------------------------------------------------------------------------------
@@ -588,18 +566,6 @@ class Engine:
             attempts.setdefault(attempt.task_id, []).append(attempt)
         backend = self.backend.info.name
         return [result_of(task, merged(attempts.get(task.id, []), late.get(task.id, ())), backend) for task in tasks]
-
-    # -- who watches ---------------------------------------------------------------------------------------------------
-
-    def subscribe(self, watcher: Callable[[events.Event], None]) -> Callable[[], None]:
-        """Call `watcher` with every committed event, on the loop; returns how to stop that."""
-        self._watchers.append(watcher)
-
-        def unsubscribe() -> None:
-            if watcher in self._watchers:
-                self._watchers.remove(watcher)
-
-        return unsubscribe
 
     def slots(self) -> list[SlotRecord]:
         """The slots as they are now, with process, session and memory."""

@@ -190,9 +190,9 @@ async def assemble(setup: Setup) -> Engine:
         history=queries.history(ledger, play_money=play_money),
     )
     engine = Engine(state, ledger, backend, intake, pool_id=pool_id, budget=budget, idle_close_s=config.idle_close_s)
-    engine.warnings.extend(warnings)
+    engine.watchers.warnings.extend(warnings)
     if recovery.runs:
-        engine.warnings.append(
+        engine.watchers.warnings.append(
             f"a kernel ended while {', '.join(recovery.runs)} ran; `%pool resume RUN` runs what is missing"
         )
     return engine

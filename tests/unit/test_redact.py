@@ -109,6 +109,7 @@ def test_json_stays_json_without_its_secrets() -> None:
     secret = "A1b2" * 10
     text = json.dumps({"aws": {"secret_access_key": secret}, PRIVATE_KEY[:40]: [PRIVATE_KEY, 1], "kept": "as it is"})
     cleaned = redact_json(text)
-    assert secret not in cleaned and "b3BlbnNza" not in cleaned
+    assert secret not in cleaned
+    assert "b3BlbnNza" not in cleaned
     assert json.loads(cleaned)["kept"] == "as it is"
     assert redact_json('{"a": 1}') == '{"a": 1}'

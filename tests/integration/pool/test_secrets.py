@@ -42,7 +42,7 @@ def _fill(pool: Pool) -> list[str]:
     config = pool.aio._setup.config
     frame = run.frame.drop(columns=["given"])
     shown = [pool.attempts(), pool.events(), frame]
-    return [*(table.to_csv() for table in shown), repr(pool.aio.engine.warnings), repr(config)]
+    return [*(table.to_csv() for table in shown), repr(pool.aio.engine.watchers.warnings), repr(config)]
 
 
 def test_no_secret_is_in_the_ledger_or_shown(tmp_path: Path) -> None:
