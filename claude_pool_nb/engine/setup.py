@@ -120,9 +120,8 @@ class Setup:
 
 def _scope() -> str:
     """The notebook or script this runs in, as well as it can be known."""
-    for name in ("JPY_SESSION_NAME", "CLAUDE_POOL_NB_NOTEBOOK"):
-        if value := os.environ.get(name):
-            return Path(value).name
+    if notebook := os.environ.get("JPY_SESSION_NAME"):
+        return Path(notebook).name
     main = sys.modules.get("__main__")
     vscode = getattr(main, "__vsc_ipynb_file__", None)
     script = vscode or getattr(main, "__file__", None)

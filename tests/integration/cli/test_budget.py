@@ -42,7 +42,7 @@ def test_nine_of_a_hundred(api: ScriptedAPI, make_pool: MakePool, history: bool,
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(tmp_path / "ledger.db")],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CLAUDE_POOL_NB_NOTEBOOK": ""},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,
