@@ -393,6 +393,8 @@ class AttemptDesk(SlotDesk):
             self._auth_seq = self._seq
             if not self._draining:
                 reason = failure.message
+                if "unpause" not in reason:  # a session that knows its credentials says so better
+                    reason = f"{reason} Mend the key, then `%pool unpause` goes on with what is left."
                 self._pause(at, reason, by_person=False)
             return False
         if self._draining or (wrote and not task.spec.retry.retry_writes):
