@@ -56,7 +56,7 @@ class Prepared:
                 cursor.executemany(self.sql, bound)
             return cursor.rowcount
         except Exception as error:
-            raise _as_sqlalchemy(connection, self.sql, bound, error) from error
+            raise as_sqlalchemy(connection, self.sql, bound, error) from error
         finally:
             cursor.close()
 
@@ -68,13 +68,13 @@ class Prepared:
             cursor.execute(self.sql, bound[0])
             found = cursor.fetchone()
         except Exception as error:
-            raise _as_sqlalchemy(connection, self.sql, bound, error) from error
+            raise as_sqlalchemy(connection, self.sql, bound, error) from error
         finally:
             cursor.close()
         return None if found is None else tuple(found)
 
 
-def _as_sqlalchemy(connection: Connection, sql: str, bound: list[Any], error: Exception) -> BaseException:
+def as_sqlalchemy(connection: Connection, sql: str, bound: list[Any], error: Exception) -> BaseException:
     """An error of the driver's cursor, as SQLAlchemy tells it; any other as it is.
 
     The statements are compiled and go to the driver as they are: executing them through SQLAlchemy costs as much again
