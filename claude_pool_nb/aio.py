@@ -227,11 +227,12 @@ class AsyncPool(Views):
         engine.intake.check_options(checked)
         number = await asyncio.wrap_future(engine.ledger.allocate_run())
         run_id = f"r{number}"
-        if len(prompts) > MANY_PROMPTS:  # not on the loop: running tasks would wait for it
-            make = asyncio.to_thread(engine.intake.specs, run_id, prompts, checked, inputs=table.inputs_json())
-            specs = await make
-        else:
-            specs = engine.intake.specs(run_id, prompts, checked, inputs=table.inputs_json())
+
+        def make() -> tuple[inputs.TaskSpec, ...]:
+            return engine.intake.specs(run_id, prompts, checked, inputs=table.inputs_json())
+
+        # Many are made beside the loop, the writing out of their own columns included: running tasks would wait for it.
+        specs = await asyncio.to_thread(make) if len(prompts) > MANY_PROMPTS else make()
         run = RunRecord(
             id=run_id,
             verb=verb,

@@ -7,7 +7,7 @@ Invariants: money is integer nanodollars (`*_nano`); instants are unix seconds i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -524,7 +524,3 @@ class PoolStatus:
     def running(self) -> int:
         """Tasks that are in a slot."""
         return self.tasks.get("running", 0)
-
-
-evolve = replace
-"""Copy a record with some fields changed."""

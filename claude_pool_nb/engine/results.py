@@ -16,7 +16,6 @@ from claude_pool_nb.records import (
     TaskState,
     TurnResult,
     Usage,
-    evolve,
     usd,
 )
 from claude_pool_nb.redact import redact, redact_json, redact_value
@@ -113,5 +112,5 @@ def merged(attempts: list[AttemptRecord], ended: Sequence[AttemptEnded]) -> list
     found = {attempt.number: attempt for attempt in attempts}
     for event in ended:
         known = found.get(event.attempt) or AttemptRecord(event.task_id, event.attempt, slot_id="")
-        found[event.attempt] = evolve(known, state=event.state, finished_at=event.at, result=event.result)
+        found[event.attempt] = replace(known, state=event.state, finished_at=event.at, result=event.result)
     return [found[number] for number in sorted(found)]
