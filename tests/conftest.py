@@ -6,9 +6,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from claude_pool_nb.testing import ScriptedAPI, isolated_environment
+
+# anyio loads its parts at first use, and pytest rewrites them as it does: from deep inside a coroutine CPython 3.11 now
+# and then fails at that ("AST constructor recursion depth mismatch"). Here it is shallow.
+for _name in dir(anyio):
+    getattr(anyio, _name)
 
 _ACCOUNT = ("ANTHROPIC_", "CLAUDE")  # CLAUDE_POOL_NB_* among them
 
