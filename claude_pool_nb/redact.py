@@ -86,6 +86,8 @@ def redact(text: str) -> str:
         >>> redact("nothing to hide")
         'nothing to hide'
     """
+    if len(text) < _SHORTEST:
+        return text  # no secret is as short, and most of what the ledger writes down is
     if _known.watched is not None and _known.watched != tuple(map(os.environ.get, _WATCHED)):
         learn_environment()
     for value, name in _known.values:

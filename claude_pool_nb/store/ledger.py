@@ -29,7 +29,7 @@ from claude_pool_nb.redact import redact_json
 from claude_pool_nb.store import opening, recovery, schema
 from claude_pool_nb.store.batch import WriteResult, pool_number
 from claude_pool_nb.store.recovery import Alive, Orphan, Recovery
-from claude_pool_nb.store.writer import Call, CallSoon, Write, Writer
+from claude_pool_nb.store.writer import Call, CallSoon, Count, Write, Writer
 
 __all__ = ["Ledger", "Orphan", "Recovery", "WriteResult"]
 
@@ -172,7 +172,7 @@ class Ledger:
     def allocate_run(self, *, call_soon: CallSoon | None = None) -> Future[int]:
         """Give out the next run number; no other process gets it."""
         future: Future[int] = Future()
-        self._writing().submit(Call(_next_run, future, call_soon))
+        self._writing().submit(Count(future, call_soon))
         return future
 
     def new_run(self) -> int:
@@ -382,13 +382,6 @@ def _close(reference: weakref.ref[Ledger]) -> None:
     ledger = reference()
     if ledger is not None:
         ledger.close()
-
-
-def _next_run(connection: Connection) -> int:
-    """Count runs up."""
-    meta = schema.meta
-    connection.execute(meta.update().where(meta.c.key == "last_run").values(value=meta.c.value + 1))
-    return int(connection.execute(select(meta.c.value).where(meta.c.key == "last_run")).scalar_one())
 
 
 def _inserted(connection: Connection, table: Table, row: Mapping[str, object]) -> int:

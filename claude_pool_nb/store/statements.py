@@ -121,6 +121,7 @@ class Statements:
 
     def __init__(self, dialect: Dialect) -> None:
         task, attempt, budget, run, slot = schema.task, schema.attempt, schema.budget, schema.run, schema.slot
+        meta = schema.meta
 
         # written out: an IN is expanded at every execution, and these are compiled once
         final = or_(*(task.c.state == state.value for state in sorted(FINAL_STATES)))
@@ -131,6 +132,10 @@ class Statements:
         def prepared(statement: Executable, *names: str) -> Prepared:
             return Prepared(dialect, statement, names)
 
+        self._last_run = prepared(select(meta.c.value).where(meta.c.key == bindparam("k_key")), "k_key")
+        self._count_run = prepared(
+            meta.update().where(meta.c.key == bindparam("k_key")).values(value=meta.c.value + 1), "k_key"
+        )
         self.insert_run = _insert(dialect, run)
         self.insert_task = _insert(dialect, task)
         self.insert_event = _insert(dialect, schema.event, without=("id",))
@@ -287,3 +292,10 @@ class Statements:
             "spent_nano",
             "reserved_nano",
         )
+
+    def count_run(self, connection: Connection) -> int:
+        """Give out the next run number."""
+        self._count_run.many(connection, [("last_run",)])
+        found = self._last_run.first(connection, ("last_run",))
+        assert found is not None
+        return int(found[0])
