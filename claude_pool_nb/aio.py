@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures as cf
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from claude_pool_nb import pricing
-from claude_pool_nb.analysis.inputs import Table
-from claude_pool_nb.config import PoolConfig, SlotConfig, TaskOverrides
+from claude_pool_nb.accepting import Accepting
+from claude_pool_nb.config import PoolConfig, SlotConfig
 from claude_pool_nb.core import inputs
 from claude_pool_nb.engine.portal import wait_elsewhere
 from claude_pool_nb.engine.setup import Setup, assemble
@@ -34,7 +34,6 @@ from claude_pool_nb.handles import Run, Task
 from claude_pool_nb.records import (
     BudgetRecord,
     PoolStatus,
-    RunRecord,
     SlotRecord,
     StopReason,
     TaskResult,
@@ -42,7 +41,6 @@ from claude_pool_nb.records import (
     nano,
 )
 from claude_pool_nb.store import queries, shelf
-from claude_pool_nb.views import Views
 
 if TYPE_CHECKING:
     from claude_pool_nb.engine.engine import Engine
@@ -50,13 +48,7 @@ if TYPE_CHECKING:
     from claude_pool_nb.sessions.base import Backend
 
 
-KEPT_TABLES = 64
-"""Inputs of so many runs are kept as they were given; those of older runs are read from the ledger."""
-MANY_PROMPTS = 500
-"""A call with more prompts than this is prepared beside the loop."""
-
-
-class AsyncPool(Views):
+class AsyncPool(Accepting):
     """A pool of Claude sessions for code that awaits.
 
     Takes the arguments of `Pool`; see there.
@@ -178,81 +170,6 @@ class AsyncPool(Views):
     stop = close
 
     # -- work ----------------------------------------------------------------------------------------------------------
-
-    async def run(self, prompt: str, **overrides: Any) -> TaskResult:
-        """Run one prompt and return its answer.
-
-        Raises:
-            TaskFailed: it did not complete; `.result` holds what there is of it.
-        """
-        task = await self._accept_one("run", prompt, overrides)
-        return await self.result(task.id)
-
-    async def submit(self, prompt: str, *, verb: str = "submit", **overrides: Any) -> Task:
-        """Accept one prompt and return at once; it is in the ledger by then.
-
-        Args:
-            prompt: The text, as it is.
-            verb: The word under which its run is listed.
-            **overrides: Options for it.
-        """
-        return await self._accept_one(verb, prompt, overrides)
-
-    async def fan_out(self, prompts: Any, *, wait: bool = True, **overrides: Any) -> Run:
-        """Run many prompts at once, one row each, in their order; an error is a row.
-
-        Args:
-            prompts: Texts: a list, a Series, or a DataFrame with a `prompt` column, whose other columns come first in
-                the frame.
-            wait: Return when all are final; False for at once.
-            **overrides: Options for all of them.
-        """
-        table = Table.of(prompts)
-        run = await self._accept("fan_out", table, overrides)
-        return await self.finished(run) if wait else run
-
-    async def _accept_one(self, verb: str, prompt: str, overrides: Mapping[str, Any]) -> Task:
-        run = await self._accept(verb, Table([prompt]), overrides)
-        return Task(self, f"{run.id}.1")
-
-    async def _accept(self, verb: str, table: Table, overrides: Mapping[str, Any]) -> Run:
-        engine = self.engine
-        if engine.closed or engine.state.draining:
-            raise PoolClosed
-        if engine.store_error is not None:
-            raise engine.store_error
-        checked = TaskOverrides.from_mapping(overrides)
-        prompts = engine.intake.check_prompts(table.prompts)
-        await self._prices
-        engine.intake.check_options(checked)
-        number = await asyncio.wrap_future(engine.ledger.allocate_run())
-        run_id = f"r{number}"
-
-        def make() -> tuple[inputs.TaskSpec, ...]:
-            return engine.intake.specs(run_id, prompts, checked, inputs=table.inputs_json())
-
-        # Many are made beside the loop, the writing out of their own columns included: running tasks would wait for it.
-        specs = await asyncio.to_thread(make) if len(prompts) > MANY_PROMPTS else make()
-        run = RunRecord(
-            id=run_id,
-            verb=verb,
-            total=len(specs),
-            pool_id=engine.pool_id,
-            backend=self._setup.backend,
-            config=engine.intake.config.to_json(),
-            meta=table.meta_json(),
-            tags=specs[0].record.tags,
-            budget=self._setup.budget_name,
-            created_at=time.time(),
-        )
-        if table.frame is not None:
-            self._tables[run_id] = table
-            while len(self._tables) > KEPT_TABLES:
-                del self._tables[next(iter(self._tables))]
-        self._last_run = run_id
-        engine.handle(inputs.Submit(time.time(), run, specs))
-        await engine.committed()
-        return Run(self, run_id)
 
     async def result(self, task_id: str) -> TaskResult:
         """Wait for a task and return its answer.

@@ -14,11 +14,12 @@ import asyncio
 import atexit
 import contextlib
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from claude_pool_nb.aio import AsyncPool
+from claude_pool_nb.analysis.design import Design
 from claude_pool_nb.config import PoolConfig, SlotConfig
 from claude_pool_nb.display.pools import PoolCard, pool_html
 from claude_pool_nb.engine.portal import InlineLoop, LoopThread, Portal
@@ -253,12 +254,17 @@ class Pool(PoolViews):
         """
         return self._call(self.aio.submit(prompt, verb=verb, **overrides))
 
-    def fan_out(self, prompts: Any, *, wait: bool = True, **overrides: Any) -> Run:
+    def fan_out(
+        self, prompts: Any, *, grid: Mapping[str, Any] | None = None, n: int = 1, wait: bool = True, **overrides: Any
+    ) -> Run:
         """Run many prompts at once, one row each, in their order; an error is a row.
 
         Args:
             prompts: Texts: a list, a Series, or a DataFrame with a `prompt` column, whose other columns come first in
                 the frame.
+            grid: Values of options by name, like `{"model": ["haiku", "sonnet"]}`: every prompt is run with each
+                combination.
+            n: Samples of each.
             wait: Return when all are final; False for at once.
             **overrides: Options for all of them.
 
@@ -272,7 +278,65 @@ class Pool(PoolViews):
             ...     list(run.frame["state"])
             ['completed', 'completed']
         """
-        run = self._call(self.aio.fan_out(prompts, wait=False, **overrides), then_waits=wait)
+        return self.accept(Design.of_prompts(prompts, grid=grid, n=n, **overrides), wait=wait)
+
+    def map(
+        self,
+        data: Any,
+        template: str | Sequence[str] | Mapping[str, str],
+        *,
+        grid: Mapping[str, Any] | None = None,
+        n: int = 1,
+        wait: bool = True,
+        variables: Mapping[str, Any] | None = None,
+        **overrides: Any,
+    ) -> Run:
+        """Fill a template with every row and run what comes of it: a table in, a table out.
+
+        The frame has the input's columns and index first, unchanged, then a column for each name of the grid (but for
+        `model`, which is `requested_model`), then the answers; rows are in the order: row, template, grid, sample.
+
+        Args:
+            data: A DataFrame, a Series, a list (its column is `value`), a dict of lists, mappings, or a polars frame.
+            template: Jinja text over the columns, like `Classify {{ text }}`. Several are tried one beside the other:
+                a list, or a mapping of names to texts; a column `template` tells them apart.
+            grid: Values by name: every row is run with each combination. A name of an option (model, effort,
+                system_prompt ...) sets it, any other is a variable of the template.
+            n: Samples of each.
+            wait: Return when all are final; False for at once.
+            variables: More variables for the template, looked at after columns and grid.
+            **overrides: Options for all of them; with `schema` the answers' fields become columns `out_<field>`.
+
+        Raises:
+            ConfigError: the template or the data cannot work; the message names the line, the row or the column, and
+                nothing was spent.
+            KeyboardInterrupt: the kernel was interrupted; `pool.last` holds the partial run.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> reviews = [{"text": "I love it"}, {"text": "I hate it"}]
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.map(
+            ...         reviews,
+            ...         "Classify as positive or negative: {{ text }}",
+            ...         grid={"model": ["haiku", "sonnet"]},
+            ...     )
+            >>> run.frame["requested_model"].tolist()
+            ['haiku', 'sonnet', 'haiku', 'sonnet']
+        """
+        return self.accept(Design.of_map(data, template, grid=grid, n=n, variables=variables, **overrides), wait=wait)
+
+    def accept(self, design: Design, *, wait: bool = True) -> Run:
+        """Run what a `Design` asks for; `fan_out` and `map` make one.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> from claude_pool_nb.analysis.design import Design
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     pool.accept(Design.of_prompts(["a poem", "a limerick"], n=2)).counts()
+            {'completed': 4}
+        """
+        run = self._call(self.aio.accept(design, wait=False), then_waits=wait)
         if wait:
             self.wait(run)
         return run

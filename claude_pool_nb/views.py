@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from claude_pool_nb import events
-from claude_pool_nb.analysis.inputs import Table
 from claude_pool_nb.analysis.reader import Frames
+from claude_pool_nb.analysis.tables import Table
 from claude_pool_nb.config import PoolConfig
 from claude_pool_nb.display.answers import answers_frame
 from claude_pool_nb.engine.setup import Setup

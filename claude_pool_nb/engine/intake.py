@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from claude_pool_nb import pricing
@@ -31,6 +31,41 @@ CACHEABLE_TOKENS = {"claude-haiku-4-5": 4_096}
 """Models that cache only longer prefixes."""
 PRESET_TOKENS = 18_000
 """What Claude Code's own prompt and tools come to."""
+
+
+def check_prompts(prompts: Sequence[object], where: Callable[[int], str] | None = None) -> list[str]:
+    """The prompts as texts.
+
+    Args:
+        prompts: what a caller gave.
+        where: how the prompt at a position is called in a message.
+
+    Raises:
+        ConfigError: there is none, or one is empty, too long or no text; the message names its position.
+
+    Example:
+        >>> check_prompts(["a poem", ""])
+        Traceback (most recent call last):
+        claude_pool_nb.errors.ConfigError: prompt 1 is empty; nothing was sent
+    """
+    if not prompts:
+        raise ConfigError("there are no prompts to run; give at least one")
+    checked: list[str] = []
+    for at, prompt in enumerate(prompts):
+        if not isinstance(prompt, str):
+            problem = f"is {_kind_of(prompt)}, not text; convert it or leave the row out"
+        elif not prompt.strip():
+            problem = "is empty; nothing was sent"
+        elif "\0" in prompt:
+            problem = "holds a null byte, which the claude CLI cannot take; remove it"
+        elif len(prompt) > MAX_PROMPT_BYTES:
+            problem = f"has {len(prompt):,} characters; at most {MAX_PROMPT_BYTES:,} can be sent"
+        else:
+            checked.append(prompt)
+            continue
+        name = where(at) if where is not None else f"prompt {at}" if len(prompts) > 1 else "the prompt"
+        raise ConfigError(f"{name} {problem}")
+    return checked
 
 
 @dataclass(slots=True)
@@ -122,28 +157,6 @@ class Intake:
 
     # -- new runs ------------------------------------------------------------------------------------------------------
 
-    def check_prompts(self, prompts: Sequence[object]) -> list[str]:
-        """The prompts as texts.
-
-        Raises:
-            ConfigError: there is none, or one is empty, too long or no text; the message names its position.
-        """
-        if not prompts:
-            raise ConfigError("there are no prompts to run; give at least one")
-        checked: list[str] = []
-        for row, prompt in enumerate(prompts):
-            where = f"prompt {row}" if len(prompts) > 1 else "the prompt"
-            if not isinstance(prompt, str):
-                raise ConfigError(f"{where} is {_kind_of(prompt)}, not text; convert it or leave the row out")
-            if not prompt.strip():
-                raise ConfigError(f"{where} is empty; nothing was sent")
-            if "\0" in prompt:
-                raise ConfigError(f"{where} holds a null byte, which the claude CLI cannot take; remove it")
-            if len(prompt) > MAX_PROMPT_BYTES:
-                raise ConfigError(f"{where} has {len(prompt):,} characters; at most {MAX_PROMPT_BYTES:,} can be sent")
-            checked.append(prompt)
-        return checked
-
     def check_options(self, overrides: TaskOverrides) -> None:
         """See that tasks can have these options.
 
@@ -156,27 +169,36 @@ class Intake:
         self,
         run_id: str,
         prompts: Sequence[str],
-        overrides: Sequence[TaskOverrides] | TaskOverrides,
+        overrides: Sequence[TaskOverrides],
         *,
-        inputs: Sequence[str | None] | None = None,
+        rows: Sequence[int] | None = None,
+        samples: Sequence[int] | None = None,
+        inputs: Sequence[str] | None = None,
     ) -> tuple[TaskSpec, ...]:
-        """One spec for each prompt, in order."""
+        """One spec for each prompt, in order.
+
+        Args:
+            run_id: the run that they make.
+            prompts: checked texts.
+            overrides: the options of each; equal ones had better be one object.
+            rows: the position of each one's input row; its own position by default.
+            samples: which sample of its row each is; the first by default.
+            inputs: the caller's own columns of each, as JSON text.
+        """
         now = time.time()
-        each = overrides if isinstance(overrides, Sequence) else None
         made: list[TaskSpec] = []
         plans: dict[int, _Plan] = {}
-        for row, prompt in enumerate(prompts):
-            mine = each[row] if each is not None else overrides
-            assert isinstance(mine, TaskOverrides)
+        for at, (prompt, mine) in enumerate(zip(prompts, overrides, strict=True)):
             plan = plans.get(id(mine))
             if plan is None:
                 plan = plans[id(mine)] = self._plan(mine)
             record = TaskRecord(
-                id=f"{run_id}.{row + 1}",
+                id=f"{run_id}.{at + 1}",
                 run_id=run_id,
-                number=row + 1,
+                number=at + 1,
                 prompt=redact(prompt),
-                row=row,
+                row=rows[at] if rows is not None else at,
+                sample=samples[at] if samples is not None else 0,
                 tags=plan.tags,
                 priority=plan.priority,
                 conversation=plan.options.conversation,
@@ -184,7 +206,7 @@ class Intake:
                 profile=plan.options.profile,
                 requested_model=plan.options.model,
                 overrides=plan.overrides_json,
-                inputs=inputs[row] if inputs is not None else None,
+                inputs=inputs[at] if inputs is not None else None,
                 created_at=now,
             )
             made.append(self._spec(record, prompt, plan))
