@@ -216,7 +216,7 @@ class PoolConfig(_Level):
     fallback_model: str | None = None
     """Model the CLI turns to when the first is overloaded."""
     schema: Any = None
-    """JSON schema of the answers: a mapping, JSON text, a pydantic model or a dataclass."""
+    """What answers look like: a pydantic model, dataclass, TypedDict or JSON schema, or `label: str, score: float`."""
     max_output_tokens: int | None = None
     """Tokens that one answer may have."""
     budget_usd: float | None = None
@@ -359,7 +359,7 @@ class TaskOverrides(_Level):
     mcp_servers: Any = field(default=None, hash=False)
     """Merged by name; UNSET for a name drops that server."""
     schema: Any = None
-    """JSON schema of the answer: a mapping, JSON text, a pydantic model or a dataclass."""
+    """What the answer looks like, as in PoolConfig."""
     max_turns: int | Unset | None = None
     """Agent turns."""
     max_output_tokens: int | Unset | None = None

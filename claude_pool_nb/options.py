@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 from claude_pool_nb.errors import ConfigError, NotYetSupported, ReplacedOption, UnknownModel, UnknownOption, nearest
 from claude_pool_nb.records import RetryPolicy
 from claude_pool_nb.redact import redact
+from claude_pool_nb.schemas import schema_text
 
 
 class Unset:
@@ -344,29 +345,6 @@ def _servers(name: str, value: object) -> dict[str, Any]:
     return servers
 
 
-def _schema(name: str, value: object) -> str:
-    """A JSON schema as JSON text, from a mapping, JSON text, a pydantic model or a dataclass."""
-    if isinstance(value, type) and hasattr(value, "model_json_schema"):
-        value = value.model_json_schema()
-    elif isinstance(value, type) and is_dataclass(value):
-        from pydantic import TypeAdapter
-
-        value = TypeAdapter(value).json_schema()
-    elif isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise ConfigError(
-                f"{name} is no JSON: {error}; give a JSON schema, a pydantic model or a dataclass"
-            ) from error
-    if not isinstance(value, Mapping) or not value:
-        raise _wrong(name, value, "a JSON schema (a mapping or JSON text), a pydantic model or a dataclass")
-    try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{name} cannot be written as JSON: {error}") from error
-
-
 def _retry(name: str, value: object) -> RetryPolicy:
     """A RetryPolicy, a mapping of its fields, or a number of attempts."""
     if isinstance(value, Mapping):
@@ -433,7 +411,7 @@ CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = MappingProxyType(
         "disallowed_tools": _rules,
         "mcp_servers": _servers,
         "setting_sources": _sources,
-        "schema": _schema,
+        "schema": schema_text,
         "max_turns": _integer(1),
         "max_output_tokens": _integer(1),
         "max_budget_usd": _dollars,

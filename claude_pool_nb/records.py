@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
+
+from claude_pool_nb.answer_types import parsed
+from claude_pool_nb.errors import ConfigError
+
+T = TypeVar("T")
 
 NANO_PER_USD = 1_000_000_000
 
@@ -489,6 +494,30 @@ class TaskResult:
     """Its tags."""
     backend: str = "claude"
     """`demo` answers are made up and its dollars are play money."""
+
+    def parsed(self, kind: type[T]) -> T:
+        """The structured answer as an instance of the type that was given as `schema`.
+
+        Args:
+            kind: A pydantic model, a dataclass, a TypedDict or another type.
+
+        Raises:
+            ConfigError: there is no structured answer, or it does not fit the type.
+
+        Example:
+            >>> from dataclasses import dataclass
+            >>> @dataclass
+            ... class Label:
+            ...     name: str
+            ...     score: float
+            >>> result = TaskResult("r1.1", "r1", TaskState.COMPLETED, structured={"name": "good", "score": 1})
+            >>> result.parsed(Label).score
+            1.0
+        """
+        if self.structured is None:
+            raise ConfigError(f"task {self.task_id} has no structured answer; ask for one with schema={kind.__name__}")
+        instance: T = parsed(kind, self.structured)
+        return instance
 
 
 @dataclass(frozen=True, slots=True)

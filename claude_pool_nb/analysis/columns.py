@@ -169,30 +169,54 @@ def inferred(values: Values) -> Any:
     return np.array([*values, None], dtype=object)[:-1]  # the None keeps numpy from guessing
 
 
-def by_schema(values: Values, schema: Any) -> Any:
-    """A field of structured answers in the type that its JSON schema names; text where an answer does not keep to it.
+def by_schema(values: Values, form: Any) -> Any:
+    """A field of structured answers in the type that its schema names; text where an answer does not keep to it.
+
+    Args:
+        values: What the answers have in the field; None where there is none.
+        form: The field's schema without references, as `schemas.fields_of` gives it; None if it has none.
 
     Example:
         >>> pd.Series(by_schema([3, None], {"type": "integer"})).dtype
         Int64Dtype()
+        >>> list(by_schema(["bad", None], {"enum": ["good", "bad"]}).categories)
+        ['good', 'bad']
     """
-    named = schema.get("type") if isinstance(schema, dict) else None
-    if isinstance(named, list):
-        named = next((name for name in named if name != "null"), None)
-    accepted: dict[str, tuple[type, ...]] = {
-        "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,),
-    }  # fmt: skip
-    if named in accepted:
-        types = accepted[named]
-        if all(value is None or (type(value) in types) for value in values):
-            match named:
-                case "string":
-                    return text(values)
-                case "integer":
-                    return integer(values)
-                case "number":
-                    return number(values)
-                case _:
-                    return pd.array(list(values), dtype="boolean")
+    form = form if isinstance(form, dict) else {}
+    words = form.get("enum") or ([form["const"]] if "const" in form else None)
+    named = form.get("type")
+    if words is not None:
+        words = [word for word in words if word is not None]
+        if all(isinstance(word, str) for word in words):
+            named = "word"
+        else:
+            kinds = {type(word) for word in words}
+            named = next((name for name, types in _ACCEPTED.items() if kinds <= set(types)), None)
+    elif isinstance(named, list):
+        real = [name for name in named if name != "null"]
+        named = real[0] if len(real) == 1 else None
+    fits = _ACCEPTED.get(str(named))
+    if fits is None:
+        return nested(values) if named in {"object", "array"} else inferred(values)
+    given = [value for value in values if value is not None]
+    if any(type(value) not in fits for value in given) or (named == "word" and not set(given) <= set(words or ())):
         return text([value if value is None or isinstance(value, str) else json.dumps(value) for value in values])
-    return nested(values) if named in {"object", "array"} else inferred(values)
+    match named:
+        case "word":
+            return category(values, words)
+        case "string":
+            return text(values)
+        case "integer" if all(abs(value) < 2**63 for value in given):
+            return integer(values)
+        case "integer":
+            return text([None if value is None else str(value) for value in values])
+        case "number":
+            return pd.array(number(values), dtype="Float64")
+        case _:
+            return pd.array(list(values), dtype="boolean")
+
+
+_ACCEPTED: dict[str, tuple[type, ...]] = {
+    "word": (str,), "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,),
+}  # fmt: skip
+"""What JSON gives for the types of a schema."""

@@ -21,6 +21,7 @@ from claude_pool_nb.analysis import columns as col
 from claude_pool_nb.analysis.costs import TOKENS
 from claude_pool_nb.errors import ConfigError, nearest
 from claude_pool_nb.records import TaskState
+from claude_pool_nb.schemas import fields_of
 from claude_pool_nb.store import queries, schema
 from claude_pool_nb.store.batch import pool_number
 from claude_pool_nb.store.ledger import Ledger
@@ -106,8 +107,8 @@ def task_frame(
         if latest_only:
             rows.sort(key=lambda row: (row[0], row[2], row[1]))
         found = sorted({row[0] for row in rows}) or [0]
-        of_runs = select(r.number, r.meta).where(r.number >= found[0], r.number <= found[-1])
-        metas = {row.number: row.meta for row in connection.execute(of_runs)}
+        of_runs = select(r.number, r.meta, r.config).where(r.number >= found[0], r.number <= found[-1])
+        records = {row.number: (row.meta, row.config) for row in connection.execute(of_runs)}
         retried = (
             select(
                 a.run, a.task, func.sum(a.cost_nano),
@@ -119,7 +120,7 @@ def task_frame(
             .group_by(a.run, a.task)
         )  # fmt: skip
         sums = {(row[0], row[1]): row[2:] for row in connection.execute(retried)}
-    return _task_frame(rows, sums, metas, runs)
+    return _task_frame(rows, sums, records, runs)
 
 
 def _task_conditions(
@@ -156,10 +157,10 @@ def _task_conditions(
 def _task_frame(
     rows: Sequence[Any],
     sums: Mapping[tuple[int, int], Any],
-    metas: Mapping[int, str],
+    records: Mapping[int, tuple[str, str]],
     runs: Sequence[str] | None,
 ) -> pd.DataFrame:
-    """Columns from rows."""
+    """Columns from rows, and the form of each run's input and its configuration."""
     count = 35
     parts: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * count
     (
@@ -197,7 +198,7 @@ def _task_frame(
         "state": col.task_state(state),
         "prompt": col.text(prompt),
         "output": col.text(output),
-        **_answers(structured, overrides),
+        **_answers(structured, run, overrides, {number: config for number, (_, config) in records.items()}),
         "failure_kind": col.failure_kind(failure_kind),
         "error_type": col.category(error_type),
         "error": col.text(error),
@@ -218,7 +219,7 @@ def _task_frame(
         "api_s": col.number(api_s),
         "permission_denials": col.text(denials),
     }
-    given, index = _inputs(inputs, [metas[n] for n in sorted(set(run))])
+    given, index = _inputs(inputs, [records[n][0] for n in sorted(set(run))])
     data = {(f"input_{name}" if name in own else name): values for name, values in given.items()}
     frame = pd.DataFrame({**data, **own}, index=index, copy=False)
     names = sorted({f"r{n}" for n in set(run)}) or list(runs or ())
@@ -233,16 +234,18 @@ def _parsed(texts: Sequence[str | None]) -> list[Any]:
     return parsed
 
 
-def _answers(structured: Sequence[str | None], overrides: Sequence[str]) -> dict[str, Any]:
+def _answers(
+    structured: Sequence[str | None], run: Sequence[int], overrides: Sequence[str], configs: Mapping[int, str]
+) -> dict[str, Any]:
     """The fields of structured answers as columns: those of the schema, then any others that answers have."""
     fields: dict[str, Any] = {}
-    for options in dict.fromkeys(overrides):
-        wanted = json.loads(options).get("schema") if '"schema"' in options else None
-        if isinstance(wanted, str):
-            wanted = json.loads(wanted)
-        if isinstance(wanted, dict) and isinstance(wanted.get("properties"), dict):
-            for name, form in wanted["properties"].items():
-                fields.setdefault(name, form)
+    for number, options in dict.fromkeys(zip(run, overrides, strict=True)):
+        for level in (options, configs.get(number, "{}")):
+            wanted = json.loads(level).get("schema") if '"schema"' in level else None
+            if wanted is not None:
+                for name, form in fields_of(wanted).items():
+                    fields.setdefault(name, form)
+                break
     if not fields and not any(structured):
         return {}
     answers = [answer if isinstance(answer, dict) else {} for answer in _parsed(structured)]

@@ -243,7 +243,7 @@ def test_structured_answers_become_typed_columns(lab: Lab) -> None:
     names = ["out_label", "out_score", "out_stars", "out_sure", "out_parts"]
     assert list(frame.columns)[place + 1 : place + 8] == [*names, "out_more", "failure_kind"]
     types = frame.dtypes.astype(str).to_dict()
-    assert [types[name] for name in names] == [columns.TEXT, "float64", "Int64", "boolean", columns.TEXT]
+    assert [types[name] for name in names] == [columns.TEXT, "Float64", "Int64", "boolean", columns.TEXT]
     assert [before.dtypes.astype(str)[name] for name in names] == [types[name] for name in names]
     assert frame["out_label"].tolist()[:2] == ["é", "4"]
     assert frame["out_parts"][0] == '[{"a": 1}]'
