@@ -14,15 +14,14 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.api_process import ApiProcess
+from benchmarks.hand_loop import MODEL, SYSTEM_PROMPT, by_hand, per_task, sdk_options, work_off
 from benchmarks.harness import Table, child, hand_over, median, run_part
 from claude_pool_nb.testing import isolated_environment
 
-MODEL = "claude-haiku-4-5"
-SYSTEM_PROMPT = "Answer in one word."
 SLOTS = (1, 2, 4, 8)
 LATENCIES_MS = (0, 200)
 SHARE_MARK, SHARE_AT = 0.90, (1, 4, 8)
@@ -34,8 +33,6 @@ SETTINGS = {
 }
 """What the pool sets for its own sessions, for the other two as well."""
 
-Work = Callable[[int], Awaitable[None]]
-
 
 def amounts(slots: int, latency_ms: int) -> tuple[int, int, int]:
     """Tasks of one round: warm, per task; and for warming up."""
@@ -44,49 +41,12 @@ def amounts(slots: int, latency_ms: int) -> tuple[int, int, int]:
     return {1: 80, 2: 160, 4: 240, 8: 240}[slots], {1: 8, 2: 12, 4: 16, 8: 16}[slots], 6 * slots
 
 
-async def work_off(workers: Sequence[Work], tasks: int) -> float:
-    """Let every worker take the next number until there is none; tasks per second."""
-    left: Iterator[int] = iter(range(tasks))
-
-    async def loop(work: Work) -> None:
-        for number in left:
-            await work(number)
-
-    begun = time.perf_counter()
-    await asyncio.gather(*(loop(work) for work in workers))
-    return tasks / (time.perf_counter() - begun)
-
-
 async def compare(slots: int, latency_ms: int, rounds: int, folder: str) -> dict[str, list[float]]:
-    from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage, query
+    from claude_agent_sdk import ClaudeSDKClient
 
     from claude_pool_nb.pool import Pool
 
-    options = ClaudeAgentOptions(
-        model=MODEL,
-        system_prompt=SYSTEM_PROMPT,
-        tools=[],
-        setting_sources=[],
-        strict_mcp_config=True,
-        extra_args={"no-session-persistence": None},
-        env=SETTINGS,
-    )
-
-    def by_hand(client: ClaudeSDKClient) -> Work:
-        async def work(number: int) -> None:
-            for prompt in ("/clear", f"Say word {number}"):
-                await client.query(prompt)
-                async for message in client.receive_response():
-                    if isinstance(message, ResultMessage) and message.is_error:
-                        raise RuntimeError(message)
-
-        return work
-
-    async def per_task(number: int) -> None:
-        async for message in query(prompt=f"Say word {number}", options=options):
-            if isinstance(message, ResultMessage) and message.is_error:
-                raise RuntimeError(message)
-
+    options = sdk_options(SETTINGS)
     warm, cold, first = amounts(slots, latency_ms)
     pool = Pool(
         slots=slots,
@@ -113,7 +73,7 @@ async def compare(slots: int, latency_ms: int, rounds: int, folder: str) -> dict
         for _ in range(rounds):
             figures["pool"].append(await asyncio.to_thread(in_pool, warm))
             figures["hand"].append(await work_off(hand, warm))
-            figures["per_task"].append(await work_off([per_task] * slots, cold))
+            figures["per_task"].append(await work_off([per_task(options)] * slots, cold))
     finally:
         await asyncio.to_thread(pool.close)
         await asyncio.gather(*(client.disconnect() for client in clients))

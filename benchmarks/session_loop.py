@@ -1,7 +1,7 @@
 """Our session beside a bare hand loop over claude-agent-sdk, in one process, on the scripted API.
 
 Both do isolated tasks of the prompt profile: the hand loop is one SDK client per slot with `/clear` before each
-prompt. Run it by hand: ``python benchmarks/session_loop.py [tasks] [rounds]``; it prints tasks per second at 1, 4
+prompt. Run it by hand: ``python -m benchmarks.session_loop [tasks] [rounds]``; it prints tasks per second at 1, 4
 and 8 slots, the median of the rounds, and ours as a share of the hand loop's.
 """
 
@@ -13,56 +13,26 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Sequence
 
-from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage
+from claude_agent_sdk import ClaudeSDKClient
 
+from benchmarks.hand_loop import MODEL, SYSTEM_PROMPT, Work, by_hand, sdk_options, work_off
 from claude_pool_nb.config import ResolvedConfig
 from claude_pool_nb.records import TurnResult
 from claude_pool_nb.sessions.base import Session, Turn
 from claude_pool_nb.sessions.claude_backend import ClaudeBackend
 from claude_pool_nb.testing import ScriptedAPI
 
-MODEL = "claude-haiku-4-5"
-SYSTEM_PROMPT = "Answer in one word."
-SDK_OPTIONS = ClaudeAgentOptions(
-    model=MODEL,
-    system_prompt=SYSTEM_PROMPT,
-    tools=[],
-    setting_sources=[],
-    strict_mcp_config=True,
-    extra_args={"no-session-persistence": None},
-    env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1", "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1"},
-)
+SDK_OPTIONS = sdk_options({"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1", "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1"})
 OUR_OPTIONS = ResolvedConfig(model=MODEL, system_prompt=SYSTEM_PROMPT)
-
-Work = Callable[[int], Awaitable[None]]
 
 
 async def timed(workers: Sequence[Work], tasks: int) -> tuple[float, float]:
-    """Let every worker take tasks until there are none; give tasks per second and CPU milliseconds per task."""
-    left: Iterator[int] = iter(range(tasks))
-
-    async def loop(work: Work) -> None:
-        for number in left:
-            await work(number)
-
-    begun, cpu = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(loop(work) for work in workers))
-    return tasks / (time.perf_counter() - begun), (time.process_time() - cpu) / tasks * 1000
-
-
-def sdk_work(client: ClaudeSDKClient) -> Work:
-    """One task of the hand loop."""
-
-    async def work(number: int) -> None:
-        for prompt in ("/clear", f"Say word {number}"):
-            await client.query(prompt)
-            async for message in client.receive_response():
-                if isinstance(message, ResultMessage) and message.is_error:
-                    raise RuntimeError(message)
-
-    return work
+    """Tasks per second, and CPU milliseconds per task."""
+    cpu = time.process_time()
+    rate = await work_off(workers, tasks)
+    return rate, (time.process_time() - cpu) / tasks * 1000
 
 
 def our_work(session: Session) -> Work:
@@ -85,7 +55,7 @@ async def compare(slots: int, tasks: int, rounds: int) -> tuple[list[tuple[float
     for session, client in zip(sessions, clients, strict=True):
         await session.open(OUR_OPTIONS)
         await client.connect()
-    hand_workers, our_workers = [sdk_work(c) for c in clients], [our_work(s) for s in sessions]
+    hand_workers, our_workers = [by_hand(c) for c in clients], [our_work(s) for s in sessions]
     await timed(hand_workers, 4 * slots)
     await timed(our_workers, 4 * slots)
     hand, ours = [], []
