@@ -84,14 +84,6 @@ class AttemptEnded(TaskEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptReturned(TaskEvent):
-    """An attempt was taken back before its prompt was sent (the ledger refused its reservation): nothing was spent,
-    the attempt's row is removed and the task is pending again with one attempt fewer."""
-
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
 class TaskWaiting(TaskEvent):
     """The task will be tried again."""
 
@@ -255,7 +247,6 @@ class Warned(Event):
 
 TASK_STATE_OF: dict[type[Event], TaskState] = {
     TaskRunning: TaskState.RUNNING,
-    AttemptReturned: TaskState.PENDING,
     TaskWaiting: TaskState.WAITING,
     TaskPendingAgain: TaskState.PENDING,
     TaskPendingReview: TaskState.PENDING_REVIEW,

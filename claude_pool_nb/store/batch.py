@@ -218,8 +218,6 @@ class Batch:
                         refused_extensions.add((event.task_id, event.attempt))
                 case ev.RunAccepted():
                     self._run_accepted(pool, event)
-                case ev.AttemptReturned():
-                    self._attempt_returned(pool, event)
                 case ev.AttemptProgress():
                     self._progress(pool, event)
                 case ev.TaskReopened():
@@ -321,19 +319,6 @@ class Batch:
         self._put(run, task, _END, (*key, *ended_values(event)))
         self._reserved[key] = None
         self._book(budget_id, spent=result.cost_nano, released=reserved)
-
-    def _attempt_returned(self, pool: int, event: ev.AttemptReturned) -> None:
-        self._execute()
-        key = (*task_key(event.task_id), event.attempt)
-        row = self._do.read_attempt.first(self._connection, key)
-        if row is None:
-            return  # the ledger itself refused it and wrote nothing
-        if row[2] != "running" or self._do.unclaim_task.many(self._connection, [key]) != 1:
-            raise StoreConflict(f"Attempt {event.attempt} of task {event.task_id} cannot be taken back: it is over")
-        self._do.delete_attempt.many(self._connection, [key])
-        self._book(row[0], spent=0, released=row[1])
-        self._reserved[key] = None
-        self._events.append((event.at, pool, "attempt_returned", "pending", *key, None, None))
 
     def _progress(self, pool: int, event: ev.AttemptProgress) -> None:
         run, task = task_key(event.task_id)

@@ -155,12 +155,6 @@ class Statements:
             *ATTEMPT_KEY,
             "at",
         )
-        self.unclaim_task = prepared(
-            _of_task(task.update())
-            .where(task.c.attempts == bindparam("k_attempt"), task.c.state == "running")
-            .values(state="pending", attempts=bindparam("k_attempt") - 1),
-            *ATTEMPT_KEY,
-        )
         self.task_verdict = prepared(
             _of_task(task.update()).where(not_(final)).values(**bound(*TASK_VERDICT)),
             *TASK_KEY,
@@ -227,15 +221,6 @@ class Statements:
             "output",
             "model",
             "session_id",
-        )
-        self.delete_attempt = prepared(
-            attempt.delete().where(
-                attempt.c.run == bindparam("k_run"),
-                attempt.c.task == bindparam("k_task"),
-                attempt.c.number == bindparam("k_attempt"),
-                attempt.c.state == "running",
-            ),
-            *ATTEMPT_KEY,
         )
         self.read_attempt = prepared(
             select(attempt.c.budget_id, attempt.c.reserved_nano, attempt.c.state, attempt.c.cost_basis).where(

@@ -141,7 +141,7 @@ def test_history_tells_what_recent_tasks_cost(ledger: Ledger) -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["start", "extend", "end", "late", "progress", "return", "limit", "wrong"]),
+        st.sampled_from(["start", "extend", "end", "late", "progress", "limit", "wrong"]),
         st.integers(0, 3),
         st.integers(0, 60),
     ),
@@ -193,9 +193,6 @@ def test_the_budget_is_what_its_attempts_say(steps: list[tuple[str, int, int]], 
                 )
             elif kind == "late" and number and not running[index]:
                 send(ev.AttemptEnded(1.0, task, number, AttemptState.FAILED, crash, late=True))
-            elif kind == "return" and running[index]:
-                attempts[index], running[index] = number - 1, False
-                send(ev.AttemptReturned(1.0, task, number))
             elif kind == "limit":
                 send(ev.BudgetChanged(1.0, 100 + amount))
             elif kind == "wrong":

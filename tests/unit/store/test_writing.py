@@ -227,19 +227,6 @@ def test_a_late_end_of_a_still_running_attempt_gives_its_reservation_back(writes
     assert (writes.now_budget().spent_nano, writes.now_budget().reserved_nano) == (40, 0)
 
 
-def test_an_attempt_that_was_not_sent_is_taken_back(writes: Writes) -> None:
-    """Its row goes, its reservation comes back, and its number is free again; a second time does nothing."""
-    run = writes.accept(["a"])
-    task = f"{run}.1"
-    writes.start(task)
-    writes(ev.AttemptReturned(1.0, task, 1))
-    assert queries.attempts(writes.ledger, task) == []
-    assert queries.task(writes.ledger, task).state == TaskState.PENDING
-    assert writes.now_budget().reserved_nano == 0
-    writes(ev.AttemptReturned(1.0, task, 1))
-    assert writes.start(task).refused == frozenset()
-
-
 def test_half_characters_do_not_lose_an_answer(writes: Writes) -> None:
     """A cut stream can leave half a surrogate pair; the answer is kept, with the half made visible."""
     run = writes.accept(["a \udc80"])
