@@ -7,8 +7,10 @@ expression of the user fails with the user's own error, a name that does not exi
 from __future__ import annotations
 
 import argparse
+import linecache
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.errors import ConfigError, NoPool
@@ -17,6 +19,9 @@ from claude_pool_nb.notebook.parser import VerbParser, did_you_mean
 if TYPE_CHECKING:
     from claude_pool_nb.notebook.magics import PoolMagics
     from claude_pool_nb.pool import Pool
+
+_OF_A_LINE = "%pool"
+"""What the file names of users' expressions begin with."""
 
 
 @dataclass(slots=True)
@@ -71,7 +76,7 @@ class Call:
         if not text:
             self.parser.error(f"{self.parser.text_name} is missing: {self.parser.text_help}")
         try:
-            code = compile(text, f"<%pool {self.parser.verb}>", "eval")
+            code = compile(text, _source(self.parser.verb, text), "eval")
         except SyntaxError as error:
             self.parser.error(f"{text!r} is no Python expression: {error.msg}")
         try:
@@ -95,6 +100,28 @@ class Call:
         if name:
             self.magics.host.user_ns[name] = value
         return value
+
+
+def _source(verb: str, text: str) -> str:
+    """A file name for an expression, under which tracebacks find its text."""
+    name = f"<{_OF_A_LINE} {verb}>"
+    linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
+    return name
+
+
+def below_ours(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback from the user's own expression on, if the error came from there; else all of it.
+
+    Example:
+        >>> below_ours(None) is None
+        True
+    """
+    inner = trace
+    while inner is not None:
+        if inner.tb_frame.f_code.co_filename.startswith(f"<{_OF_A_LINE} "):
+            return inner
+        inner = inner.tb_next
+    return trace
 
 
 def current_pool() -> Pool | None:

@@ -15,7 +15,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 from traitlets import Bool, Enum, Float, Int, Unicode, default
 from traitlets.config import Config, Configurable
 
-from claude_pool_nb.notebook.call import Call
+from claude_pool_nb.notebook.call import Call, below_ours
 from claude_pool_nb.notebook.live.mode import MODES
 from claude_pool_nb.notebook.parser import Line, VerbParser, did_you_mean
 from claude_pool_nb.notebook.prefetch import Prefetch
@@ -112,7 +112,11 @@ class PoolMagics(Magics):
         body = cell if cell is None else cell.removesuffix("\n")
         args = parser.read(parts.rest, body)
         call = Call(self, parser, args, cell=body, local_ns=local_ns or {})
-        return call.keep(module_of(verb).run(call))
+        try:
+            return call.keep(module_of(verb).run(call))
+        except Exception as error:  # noqa: BLE001 - it goes on, with another traceback
+            __tracebackhide__ = True  # of this frame, which IPython then leaves out
+            raise error.with_traceback(below_ours(error.__traceback__))  # noqa: B904 - the same error
 
     pool.__doc__ = overview()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pandas as pd
 import pytest
 from IPython.core.error import UsageError
@@ -210,6 +212,19 @@ def test_bad_input_is_one_clear_line_and_spends_nothing(
     assert says in str(failed.error)
     assert len(str(failed.error).splitlines()) == 1
     assert demo("%pool status").value.status().tasks in ({}, {"completed": 0})
+
+
+def test_an_error_of_the_users_own_expression_shows_no_frame_of_ours(demo: Runner) -> None:
+    """It is told with the expression's text and where in the notebook it came from, as if it stood in a cell."""
+    demo("def inverse(x): return 1 / x")
+    error = demo("%pool fan_out [inverse(x) for x in [0]]").error
+    assert isinstance(error, ZeroDivisionError)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "IPython" not in f.filename]
+    names = [(frame.name, frame.line) for frame in frames]
+    assert names[-1][0] == "inverse"
+    assert ("<module>", "[inverse(x) for x in [0]]") in names
+    ours = [frame.name for frame in frames if "claude_pool_nb" in frame.filename]
+    assert ours == ["pool"]  # which IPython is told to leave out
 
 
 def test_vars_fills_in_plain_data_only_when_asked(demo: Runner) -> None:
