@@ -259,7 +259,9 @@ class Engine:
 
     def _runner(self, slot_id: str) -> SlotRunner:
         if slot_id not in self.runners:
-            self.runners[slot_id] = SlotRunner(slot_id, self.backend, idle_close_s=self._idle_close_s)
+            self.runners[slot_id] = SlotRunner(
+                slot_id, self.backend, idle_close_s=self._idle_close_s, warn=self.watchers.warn
+            )
         return self.runners[slot_id]
 
     async def _open_slot(self, command: commands.OpenSlot) -> None:

@@ -80,13 +80,22 @@ class TurnReport:
 class SlotRunner:
     """Drives the session of one slot."""
 
-    def __init__(self, slot_id: str, backend: Backend, *, idle_close_s: float | None = None) -> None:
+    def __init__(
+        self,
+        slot_id: str,
+        backend: Backend,
+        *,
+        idle_close_s: float | None = None,
+        warn: Callable[[str], None] = lambda _message: None,
+    ) -> None:
         self.slot_id = slot_id
         self.activity = Activity()
         self.session: Session | None = None
         self.options: ResolvedConfig | None = None
         self._backend = backend
         self._idle_close_s = idle_close_s
+        self._warn = warn
+        self._has_talked = False  # in a conversation that nothing but its process holds
         self._idle_timer: asyncio.TimerHandle | None = None
         self._stopping: StopReason | None = None
         self._stop_task: asyncio.Task[None] | None = None
@@ -124,6 +133,9 @@ class SlotRunner:
         await self._drop(kill=self.session.broken if self.session else False)
         if self._over:
             raise SessionError(f"slot {self.slot_id} was closed while its session opened")
+        if self._has_talked:
+            self._warn(f"slot {self.slot_id}: its process was replaced, so its conversation begins anew")
+        self._has_talked = False
         session = self._backend.session(self.slot_id)
         self.session, self.options = session, options
         try:
@@ -231,6 +243,7 @@ class SlotRunner:
         try:
             session = await self._session_for(turn.options, relaunch=relaunch)
             if self._stopping is None:
+                self._has_talked = turn.options.slot_mode is SlotMode.PERSISTENT and turn.options.conversation is None
                 result = await self._converse(session, turn, report)
             else:
                 result = TurnResult()

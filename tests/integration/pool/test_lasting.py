@@ -354,3 +354,17 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         assert run is not None
         assert run.wait(20).counts() == {"completed": 50}
         assert len(run.frame) == 50
+
+
+def test_a_persistent_slot_says_when_it_has_forgotten(make_pool: MakePool) -> None:
+    """A lost process takes the slot's conversation with it: that is told, and only where there was one."""
+    from claude_pool_nb.config import PoolConfig
+
+    def answer(turn: Turn) -> str | Exception:
+        return OSError("gone") if turn.prompt == "die" else turn.prompt
+
+    for mode, told in (("isolated", 0), ("persistent", 1)):
+        config = PoolConfig(slot_mode=mode, retry={"max_attempts": 1})
+        pool = make_pool(ScriptedBackend(answer), slots=1, config=config)
+        pool.fan_out(["my name is Ada", "die", "what is my name?"])
+        assert sum("conversation begins anew" in warning for warning in pool.warnings) == told
