@@ -243,8 +243,17 @@ def estimate_tokens(text: str) -> int:
     """
     if text.isascii():
         return (len(text) + 3) // 4
-    beyond_ascii = _size(text) - len(text)
-    return math.ceil(len(text) / 4 + beyond_ascii * 0.4)
+    return tokens_of_size(len(text), _size(text))
+
+
+def tokens_of_size(chars: int, size: int) -> int:
+    """The same for a text of which only its characters and bytes are known.
+
+    Example:
+        >>> tokens_of_size(19, 19), tokens_of_size(2, 6)
+        (5, 3)
+    """
+    return math.ceil(chars / 4 + (size - chars) * 0.4)
 
 
 def _size(text: str) -> int:
@@ -271,7 +280,7 @@ def estimate_task_nano(options: ResolvedConfig, prompt: str, *, backend: str = "
     price = list_price(options.model, backend=backend)
     if price is None:
         return None
-    fixed = _overhead(options) + sum(estimate_tokens(text) for text in _fixed_texts(options))
+    fixed = fixed_tokens(options)
     asked = estimate_tokens(prompt)
     output = options.max_output_tokens or DEFAULT_OUTPUT_TOKENS
     tier = price.tier(fixed + asked)
@@ -322,6 +331,17 @@ def worst_case_nano(options: ResolvedConfig, prompt: str, *, backend: str = "cla
             pico += read * max(tier.cache_write_pico, tier.input_pico) + output * tier.output_pico
         worst = max(worst, pico)
     return math.ceil(worst / _PICO)
+
+
+def fixed_tokens(options: ResolvedConfig) -> int:
+    """About how many tokens every request of such a task has beside its prompt.
+
+    Example:
+        >>> from claude_pool_nb.resolved import ResolvedConfig
+        >>> fixed_tokens(ResolvedConfig()), fixed_tokens(ResolvedConfig(system_prompt="Be very brief."))
+        (620, 624)
+    """
+    return _overhead(options) + sum(estimate_tokens(text) for text in _fixed_texts(options))
 
 
 def _overhead(options: ResolvedConfig) -> int:
