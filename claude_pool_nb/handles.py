@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from claude_pool_nb.aio import AsyncPool
+    from claude_pool_nb.analysis.preview import Preview
 
 OPEN_RUN_STATES = frozenset({RunState.PENDING, RunState.RUNNING, RunState.PAUSED})
 """States of a run that still has something to do."""
@@ -145,6 +146,11 @@ class Run:
     def cost_usd(self) -> float:
         """Dollars of all its attempts so far."""
         return usd(sum(task.cost_nano for task in self._pool.task_records(self.id)))
+
+    @property
+    def preview(self) -> Preview:
+        """What it was thought to cost, by what had run before it, beside what it did cost."""
+        return self._pool.preview_run(self.id)
 
     def counts(self) -> dict[str, int]:
         """How many of its tasks are in each state."""

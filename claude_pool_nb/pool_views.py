@@ -5,8 +5,8 @@ Invariant: everything here is read from the `AsyncPool` behind it, in any thread
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.analysis.reader import Frames
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from claude_pool_nb import events
     from claude_pool_nb.aio import AsyncPool
+    from claude_pool_nb.analysis.design import Design
+    from claude_pool_nb.analysis.preview import Preview
     from claude_pool_nb.config import PoolConfig, ResolvedConfig
     from claude_pool_nb.engine.setup import Setup
     from claude_pool_nb.handles import Run, Task
@@ -202,6 +204,58 @@ class PoolViews(Frames):
             2
         """
         return self.aio.frame(run_id)
+
+    # -- before it is spent --------------------------------------------------------------------------------------------
+
+    def preview(
+        self,
+        data: Any,
+        template: str | Sequence[str] | Mapping[str, str] | None = None,
+        *,
+        grid: Mapping[str, Any] | None = None,
+        n: int = 1,
+        variables: Mapping[str, Any] | None = None,
+        **overrides: Any,
+    ) -> Preview:
+        """What `map` (or, without a template, `fan_out`) would run and cost; nothing is sent, started or written.
+
+        The price goes from low to high. It is from the list price and assumptions, until the ledger knows what such
+        tasks did cost: then it is an interval that holds the bill in 99 of 100 runs, and narrow for many tasks.
+
+        Args:
+            data: As for `map`; without a template as for `fan_out`.
+            template: As for `map`.
+            grid: As for `map`.
+            n: Samples of each.
+            variables: As for `map`.
+            **overrides: Options for all of them.
+
+        Raises:
+            ConfigError: whatever `map` or `fan_out` would refuse.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> reviews = [{"text": "I love it"}, {"text": "I hate it"}]
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     preview = pool.preview(reviews, "Classify: {{ text }}", grid={"model": ["haiku", "sonnet"]}, n=3)
+            ...     pool.runs().empty
+            True
+            >>> preview.tasks, preview.prompts[0], list(preview.estimate["model"])
+            (12, 'Classify: I love it', ['demo-small', 'demo-large'])
+        """
+        return self.aio.preview(data, template, grid=grid, n=n, variables=variables, **overrides)
+
+    def preview_design(self, design: Design) -> Preview:
+        """What a `Design` would run and cost.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> from claude_pool_nb.analysis.design import Design
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     pool.preview_design(Design.of_prompts(["a poem"], n=5)).tasks
+            5
+        """
+        return self.aio.preview_design(design)
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,9 @@ _PLAIN_TOKENS: Final = 620
 _TOOL_TOKENS: Final = 1_200
 """What one named tool adds."""
 
+_DEMO_TOKENS: Final = 20
+"""What a request of the demo holds before the prompt."""
+
 _MARGIN: Final = 1.5
 """Measured sizes are taken this much larger where the worst is asked for; texts count a token per byte there."""
 
@@ -333,7 +336,7 @@ def worst_case_nano(options: ResolvedConfig, prompt: str, *, backend: str = "cla
     return math.ceil(worst / _PICO)
 
 
-def fixed_tokens(options: ResolvedConfig) -> int:
+def fixed_tokens(options: ResolvedConfig, *, backend: str = "claude") -> int:
     """About how many tokens every request of such a task has beside its prompt.
 
     Example:
@@ -341,7 +344,8 @@ def fixed_tokens(options: ResolvedConfig) -> int:
         >>> fixed_tokens(ResolvedConfig()), fixed_tokens(ResolvedConfig(system_prompt="Be very brief."))
         (620, 624)
     """
-    return _overhead(options) + sum(estimate_tokens(text) for text in _fixed_texts(options))
+    overhead = _DEMO_TOKENS if backend == "demo" else _overhead(options)
+    return overhead + sum(estimate_tokens(text) for text in _fixed_texts(options))
 
 
 def _overhead(options: ResolvedConfig) -> int:

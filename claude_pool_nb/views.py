@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb import events
+from claude_pool_nb.analysis.design import Design
+from claude_pool_nb.analysis.preview import Preview, preview_again, preview_made, preview_of
 from claude_pool_nb.analysis.reader import Frames
 from claude_pool_nb.analysis.tables import Table
 from claude_pool_nb.config import PoolConfig
@@ -109,6 +111,36 @@ class Views(Frames):
         frame = super().frame(run_id)
         table = self._tables.get(run_id)
         return answers_frame(table.joined(frame) if table is not None else frame)
+
+    # -- before it is spent --------------------------------------------------------------------------------------------
+
+    def preview(
+        self,
+        data: Any,
+        template: str | Sequence[str] | Mapping[str, str] | None = None,
+        *,
+        grid: Mapping[str, Any] | None = None,
+        n: int = 1,
+        variables: Mapping[str, Any] | None = None,
+        **overrides: Any,
+    ) -> Preview:
+        """What `map` (or, without a template, `fan_out`) would run and cost; nothing is sent, started or written."""
+        if template is None:
+            return self.preview_design(Design.of_prompts(data, grid=grid, n=n, **overrides))
+        return self.preview_design(Design.of_map(data, template, grid=grid, n=n, variables=variables, **overrides))
+
+    def preview_design(self, design: Design) -> Preview:
+        """What a `Design` would run and cost."""
+        return preview_of(self.engine, design)
+
+    def preview_run(self, run_id: str) -> Preview:
+        """What a run was thought to cost, by what had run before it, beside what it did cost."""
+        return preview_made(self.engine, self.run_record(run_id), self.task_records(run_id))
+
+    def preview_again(self, run_id: str, states: Collection[str]) -> Preview | None:
+        """What the tasks of a run that are in these states would cost if they ran again; None if there are none."""
+        chosen = [task for task in self.task_records(run_id) if task.state in states]
+        return preview_again(self.engine, self.run_record(run_id), chosen) if chosen else None
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 

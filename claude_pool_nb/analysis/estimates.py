@@ -25,8 +25,8 @@ COVERAGE: Final = 0.99
 PRIOR_CV: Final = 0.5
 """Spread (standard deviation over mean) that is believed before anything was seen; weighs as much as two tasks."""
 PRIOR_TASKS: Final = 2
-SHORT_ANSWER_TOKENS: Final = 20
-"""What the shortest usual answer has, where nothing else is known."""
+SHORT_ANSWER_TOKENS: Final = 4
+"""What a short answer has (one word), where nothing else is known."""
 ASSUMED_REQUESTS: Final = 10
 """Requests that a task with tools may make where no max_turns says otherwise."""
 TEXT_LOW: Final = 0.8
@@ -185,7 +185,7 @@ def quantile(degrees: int) -> float:
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
+    return float(z + sum(term / degrees**power for power, term in enumerate(terms, start=1)))
 
 
 def from_history(
@@ -251,14 +251,15 @@ def from_list_price(options: ResolvedConfig, prompts: Sequence[int], *, backend:
         backend: Whose prices hold.
 
     Example:
-        >>> made = from_list_price(ResolvedConfig(model="claude-haiku-4-5", max_output_tokens=20), [4], backend="claude")
-        >>> made.cost_nano.low <= 721_000 + 3_000 <= made.cost_nano.high + 3_000
+        >>> options = ResolvedConfig(model="claude-haiku-4-5", max_output_tokens=20)
+        >>> made = from_list_price(options, [1, 40], backend="claude")
+        >>> made.cost_nano.low < 2 * 721_000 < made.cost_nano.high
         True
         >>> from_list_price(ResolvedConfig(model="claude-unheard-of"), [4], backend="claude").cost_nano is None
         True
     """
     tasks, asked = len(prompts), sum(prompts)
-    fixed = fixed_tokens(options)
+    fixed = fixed_tokens(options, backend=backend)
     most = options.max_output_tokens or DEFAULT_OUTPUT_TOKENS
     least = min(SHORT_ANSWER_TOKENS, most)
     requests = (options.max_turns or ASSUMED_REQUESTS) if _has_tools(options) else 1
@@ -279,16 +280,19 @@ def from_list_price(options: ResolvedConfig, prompts: Sequence[int], *, backend:
         if options.max_budget_usd is not None:
             wall = tasks * options.max_budget_usd * 1e9
             cost = Range(min(cost.low, wall), min(cost.high, wall))
-    return Estimate(tasks, cost, float(tasks * fixed + asked), output, *_assumed_time(options, tasks, most * requests))
+    work, longest = _assumed_time(options, tasks, most * requests, backend)
+    return Estimate(tasks, cost, float(tasks * fixed + asked), output, work, longest)
 
 
-def _assumed_time(options: ResolvedConfig, tasks: int, most_tokens: int) -> tuple[Range, float]:
+def _assumed_time(options: ResolvedConfig, tasks: int, most_tokens: int, backend: str) -> tuple[Range, float]:
     """Time by assumption: half a second to four for a request to begin, and 20 to 150 tokens a second.
 
-    The demo's time is known: it waits as long as it is told.
+    The demo waits as long as it is told.
     """
-    if options.demo_latency_s is not None:
-        return Range(tasks * options.demo_latency_s, tasks * options.demo_latency_s), options.demo_latency_s
+    if backend == "demo":
+        told = options.demo_latency_s
+        least, most = (0.05, 0.4) if told is None else (told, told)
+        return Range(tasks * least, tasks * most), most
     longest = 4 + most_tokens / 20
     return Range(tasks * (0.5 + SHORT_ANSWER_TOKENS / 150), tasks * longest), longest
 

@@ -205,7 +205,7 @@ class Past:
         groups: dict[int, list[int]] = {}
         for one in seen:
             groups.setdefault(one.group, []).append(one.output_tokens)
-        means = [math.log(fmean(each)) for each in groups.values() if len(each) >= 3 and sum(each)]
+        means = [math.log(fmean(each)) for each in groups.values() if len(each) >= 3 and any(each)]
         spread = max(0.3, 1.3 * stdev(means)) if len(means) >= 4 else UNLIKE_PROMPTS
         price = list_price(options.model, backend=self._backend)
         cost = fmean(one.cost_nano for one in seen)

@@ -79,8 +79,10 @@ class Preview:
     """True if its time is from history, not from assumptions."""
     actual_nano: int | None = None
     """What it did cost, for a run that was made."""
-    settled: int = 0
+    ended: int = 0
     """How many of its tasks had ended by then."""
+    completed: int = 0
+    """How many of them had completed."""
 
     @property
     def low_usd(self) -> float | None:
@@ -157,7 +159,8 @@ class Preview:
             warnings=self.warnings,
             notes=self.notes,
             actual_nano=self.actual_nano,
-            settled=self.settled,
+            ended=self.ended,
+            completed=self.completed,
         )
 
     def _repr_html_(self) -> str:
@@ -240,11 +243,12 @@ def preview_made(engine: Engine, run: RunRecord, tasks: Sequence[TaskRecord]) ->
     """
     before = _past(engine, before=int(run.id[1:]), before_at=run.created_at)
     ended = sum(task.state.is_final for task in tasks)
+    completed = sum(task.state is TaskState.COMPLETED for task in tasks)
     return _preview(
         engine,
         _recorded(engine, run, tasks, whole=True),
         before,
-        made=(sum(task.cost_nano for task in tasks), ended),
+        made=(sum(task.cost_nano for task in tasks), ended, completed),
     )
 
 
@@ -310,7 +314,7 @@ def _labels(wanted: _Wanted) -> tuple[int, list[dict[str, Any]]]:
     return samples, [{name: value for name, value in cell.items() if name != "model"} for cell in cells]
 
 
-def _preview(engine: Engine, wanted: _Wanted, past: Past, made: tuple[int, int] | None = None) -> Preview:
+def _preview(engine: Engine, wanted: _Wanted, past: Past, made: tuple[int, int, int] | None = None) -> Preview:
     """Sum up."""
     backend = engine.backend.info.name
     samples, labels = _labels(wanted)
@@ -331,8 +335,8 @@ def _preview(engine: Engine, wanted: _Wanted, past: Past, made: tuple[int, int] 
             continue
         history = past.like(Asked(block.options[0], [wanted.prompts[at] for at in block.at], template))
         estimates.append((_estimate(block.options, history, [tokens[at] for at in block.at], backend), history))
-        for number, at in block.cells.items():
-            one = _estimate(block.options, history, [tokens[i] for i in at], backend)
+        for number, its in block.cells.items():
+            one = _estimate(block.options, history, [tokens[at] for at in its], backend)
             cells.append((number, _cell(block.options, labels[number], one, history, backend)))
     shown = tuple(cell for _, cell in sorted(cells, key=lambda pair: pair[0]))
     cost = _total([(one.cost_nano, history) for one, history in estimates])
@@ -353,22 +357,19 @@ def _preview(engine: Engine, wanted: _Wanted, past: Past, made: tuple[int, int] 
             *(_pool_at_work(engine) if made is None else ()),
             *_conversations(blocks),
         ),
-        notes=tuple(_grounds(blocks, estimates)),
+        notes=tuple(_grounds(estimates)),
         play_money=engine.backend.info.play_money,
         timed=all(history.seen for _, history in estimates),
         actual_nano=None if made is None else made[0],
-        settled=0 if made is None else made[1],
+        ended=0 if made is None else made[1],
+        completed=0 if made is None else made[2],
     )
 
 
-def _estimate(
-    options: tuple[ResolvedConfig, ...], history: History, tokens: Sequence[int], backend: str
-) -> Estimate:
+def _estimate(options: tuple[ResolvedConfig, ...], history: History, tokens: Sequence[int], backend: str) -> Estimate:
     """What tasks will take in the slots that may run them."""
     if history.seen:
-        return from_history(
-            history.seen, options[0], len(tokens), sum(tokens), backend=backend, unlike=history.unlike
-        )
+        return from_history(history.seen, options[0], len(tokens), sum(tokens), backend=backend, unlike=history.unlike)
     several = [from_list_price(one, tokens, backend=backend) for one in options]
     if len(several) == 1:
         return several[0]
@@ -436,16 +437,14 @@ def _first_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
     return tuple(redact(prompt) for prompt in found)
 
 
-# -- what to know --------------------------------------------------------------------------------------------------------
+# -- what to know ------------------------------------------------------------------------------------------------------
 
 
 def _unknown(blocks: Mapping[Any, _Block], estimates: Sequence[tuple[Estimate, History]]) -> list[str]:
     """Models without a price."""
     asked = [block for block in blocks.values() if block.at]
     names = dict.fromkeys(
-        repr(block.options[0].model)
-        for block, (one, _) in zip(asked, estimates, strict=True)
-        if one.cost_nano is None
+        repr(block.options[0].model) for block, (one, _) in zip(asked, estimates, strict=True) if one.cost_nano is None
     )
     if not names:
         return []
@@ -455,16 +454,14 @@ def _unknown(blocks: Mapping[Any, _Block], estimates: Sequence[tuple[Estimate, H
     ]
 
 
-def _too_long(
-    wanted: _Wanted, blocks: Mapping[Any, _Block], tokens: Sequence[int], backend: str
-) -> list[str]:
+def _too_long(wanted: _Wanted, blocks: Mapping[Any, _Block], tokens: Sequence[int], backend: str) -> list[str]:
     """Prompts that the model cannot read at once."""
     said = []
     for block in blocks.values():
         price = list_price(block.options[0].model, backend=backend)
         if price is None or not block.at:
             continue
-        room = price.context_tokens - fixed_tokens(block.options[0])
+        room = price.context_tokens - fixed_tokens(block.options[0], backend=backend)
         if max(tokens[at] for at in block.at) <= room:
             continue
         long = [at for at in block.at if tokens[at] > room]
@@ -494,7 +491,9 @@ def _pool_at_work(engine: Engine) -> list[str]:
     said = [f"the pool is paused ({status.paused}): nothing starts before unpause"] if status.paused else []
     waiting = sum(status.tasks.get(str(state), 0) for state in (TaskState.PENDING, TaskState.WAITING))
     if waiting:
-        said.append(f"{count(waiting, 'task is', 'tasks are')} waiting already, and counted neither in time nor in money")
+        said.append(
+            f"{count(waiting, 'task is', 'tasks are')} waiting already, and counted neither in time nor in money"
+        )
     return said
 
 
@@ -507,9 +506,8 @@ def _conversations(blocks: Mapping[Any, _Block]) -> list[str]:
     return []
 
 
-def _grounds(blocks: Mapping[Any, _Block], estimates: Sequence[tuple[Estimate, History]]) -> list[str]:
+def _grounds(estimates: Sequence[tuple[Estimate, History]]) -> list[str]:
     """What the estimate stands on."""
-    asked = [block for block in blocks.values() if block.at]
     notes = []
     same = sum(len(history.seen) for _, history in estimates if history.likeness is Likeness.SAME)
     other = sum(len(history.seen) for _, history in estimates if history.likeness is Likeness.MODEL)
@@ -520,10 +518,9 @@ def _grounds(blocks: Mapping[Any, _Block], estimates: Sequence[tuple[Estimate, H
             f"history: {count(other, 'task')} of the same model with other prompts, "
             "whose answers may be several times longer or shorter"
         )
-    for block, (one, history) in zip(asked, estimates, strict=True):
+    for one, history in estimates:
         if history.seen or one.cost_nano is None:
             continue
         low, high = one.output_tokens.low / one.tasks, one.output_tokens.high / one.tasks
         notes.append(f"list price ({prices_as_of()}), {low:,.0f} to {high:,.0f} tokens a task assumed to be written")
     return list(dict.fromkeys(notes))
-

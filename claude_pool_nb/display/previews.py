@@ -54,8 +54,8 @@ class PreviewPicture:
     Example:
         >>> print(preview_text(PreviewPicture(tasks=2, cost_nano=(1_000_000, 3_000_000), slots=4)))
         preview: 2 tasks, nothing was sent
-          price   $0.0010 to $0.0030
-          time    unknown: no slot is at hand
+          price    $0.0010 to $0.0030
+          time     unknown: no slot is at hand
     """
 
     tasks: int
@@ -84,8 +84,10 @@ class PreviewPicture:
     """What the estimate stands on."""
     actual_nano: int | None = None
     """What it did cost, for a run that was made."""
-    settled: int = 0
+    ended: int = 0
     """How many of its tasks had ended by then."""
+    completed: int = 0
+    """How many of them had completed."""
 
 
 def span(low: str, high: str) -> str:
@@ -132,8 +134,10 @@ def _actual(picture: PreviewPicture) -> str:
     """What a run did cost, beside what it was thought to."""
     assert picture.actual_nano is not None
     text = money(picture.actual_nano) + (" play money" if picture.play_money else "")
-    if picture.settled < picture.tasks:
-        return f"{text} so far ({picture.settled:,} of {count(picture.tasks, 'task')} ended)"
+    if picture.ended < picture.tasks:
+        return f"{text} so far ({picture.ended:,} of {count(picture.tasks, 'task')} ended)"
+    if picture.completed < picture.tasks:
+        return f"{text} for the {picture.completed:,} of {count(picture.tasks, 'task')} that completed, and the others"
     if picture.cost_nano is None:
         return text
     low, high = picture.cost_nano
@@ -147,13 +151,14 @@ def _time(picture: PreviewPicture) -> str:
         return "unknown: no slot is at hand"
     low, high = picture.seconds
     guess = "" if picture.timed else ", a guess: no such task has run yet"
-    return f"{span(seconds(low), seconds(high))} on {count(picture.slots, 'slot')}{guess}"
+    return f"{seconds(low)} to {seconds(high)} on {count(picture.slots, 'slot')}{guess}"
 
 
 def _head(picture: PreviewPicture) -> list[str]:
     """The names of the table's columns."""
     labels = dict.fromkeys(name for cell in picture.cells for name in cell.labels)
-    return [*labels, "model", "tasks", "tokens in", "tokens out", "price", "price from"]
+    price = "price (play money)" if picture.play_money else "price"
+    return [*labels, "model", "tasks", "tokens in", "tokens out", price, "price from"]
 
 
 def _table(picture: PreviewPicture) -> list[list[str]]:
@@ -203,8 +208,7 @@ def preview_text(picture: PreviewPicture) -> str:
         *(("warning", one_line(text, 300)) for text in picture.warnings),
         *(("from", one_line(text, 300)) for text in picture.notes),
     ]
-    width = max(len(name) for name, _ in rows)
-    lines = [_title(picture), *(f"  {name:<{width}}  {value}" for name, value in rows)]
+    lines = [_title(picture), *(f"  {name:<7}  {value}" for name, value in rows)]
     if picture.cells:
         table = [_head(picture), *_table(picture)]
         widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
@@ -222,9 +226,7 @@ def preview_html(picture: PreviewPicture) -> str:
         >>> "3 tasks" in preview_html(PreviewPicture(tasks=3))
         True
     """
-    facts = [
-        (name, html.volatile(value) if name == "time" else html.escape(value)) for name, value in _rows(picture)
-    ]
+    facts = [(name, html.volatile(value) if name == "time" else html.escape(value)) for name, value in _rows(picture)]
     facts += [("warning", html.escape(text)) for text in picture.warnings]
     facts += [("from", html.escape(text)) for text in picture.notes]
     body = f"<b>{html.escape(_title(picture))}</b>{html.pairs(facts)}"

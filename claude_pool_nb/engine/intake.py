@@ -165,6 +165,14 @@ class Intake:
         """
         self._plan(overrides)
 
+    def wherever(self, overrides: TaskOverrides) -> tuple[ResolvedConfig, ...]:
+        """The options of a task in every slot that may run it, as far as they differ.
+
+        Raises:
+            ConfigError: they contradict each other, or no slot has their role.
+        """
+        return self._plan(overrides).priced
+
     def specs(
         self,
         run_id: str,

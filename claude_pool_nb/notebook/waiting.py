@@ -10,15 +10,19 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from claude_pool_nb.display.previews import price_span
 from claude_pool_nb.display.text import count, money
 from claude_pool_nb.errors import Interrupted, PoolPaused, SpendGate
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.live.view import LiveView
+from claude_pool_nb.notebook.parser import VerbParser
 from claude_pool_nb.records import NANO_PER_USD, StopReason, TaskResult
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from claude_pool_nb.analysis.design import Design
+    from claude_pool_nb.analysis.preview import Preview
     from claude_pool_nb.handles import Run, Task
     from claude_pool_nb.pool import Pool
 
@@ -114,35 +118,44 @@ def _mode(call: Call) -> str:
     return str(getattr(call.args, "live", None) or call.magics.live)
 
 
-def check_spending(call: Call, prompts: list[str], overrides: dict[str, Any]) -> None:
+def check_spending(call: Call, design: Design) -> None:
     """Ask before a cell spends a lot of real money.
 
     Raises:
         SpendGate: more than 100 tasks, or an estimate above a tenth of what is left and above one dollar.
     """
+    pass_gate(call, len(design), lambda: call.pool.preview_design(design))
+
+
+def pass_gate(call: Call, tasks: int, preview: Callable[[], Preview]) -> None:
+    """The same for tasks that are previewed in another way.
+
+    The upper end of the estimate decides: what is unlikely to be exceeded may be spent unasked.
+
+    Args:
+        call: The line; its `--yes` opens the gate.
+        tasks: How many tasks it would run.
+        preview: What they would cost; asked for only where the gate stands.
+
+    Raises:
+        SpendGate: they are too many, or too dear.
+    """
     pool = call.pool
     if pool.backend != "claude" or call.args.yes:
         return
-    estimate = estimate_nano(pool, prompts, overrides)
+    seen = preview()
+    price = (
+        "at an unknown price" if seen.cost is None else f"at {price_span(round(seen.cost.low), round(seen.cost.high))}"
+    )
+    add = "add --yes to go on, or --dry-run to see more"
+    if tasks > FREE_TASKS:
+        raise SpendGate(f"These are {count(tasks, 'task')}, {price}; {add}.")
     left = pool.budget.left_nano
-    about = "at an unknown price" if estimate is None else f"about {money(estimate)}"
-    if len(prompts) > FREE_TASKS:
-        raise SpendGate(f"These are {count(len(prompts), 'task')}, {about}; add --yes to go on.")
-    if estimate is not None and estimate > FREE_NANO and (left is None or estimate > left // 10):
+    if seen.cost is not None and seen.cost.high > FREE_NANO and (left is None or seen.cost.high > left // 10):
         having = "there is no budget" if left is None else f"{money(left)} are left of the budget"
-        raise SpendGate(f"This may cost {about}, and {having}; add --yes to go on.")
+        raise SpendGate(f"This is {count(tasks, 'task')}, {price}, and {having}; {add}.")
 
 
-def estimate_nano(pool: Pool, prompts: list[str], overrides: dict[str, Any]) -> int | None:
-    """What prompts would cost at list price; None if a price is not known."""
-    from claude_pool_nb.config import TaskOverrides, resolve
-    from claude_pool_nb.pricing import estimate_task_nano
-
-    options = resolve(pool.setup.config, None, TaskOverrides.from_mapping(overrides), backend=pool.backend)
-    total = 0
-    for prompt in prompts:
-        one = estimate_task_nano(options, prompt)
-        if one is None:
-            return None
-        total += one
-    return total
+def add_dry_run_option(parser: VerbParser) -> None:
+    """The wish to see what a line would do, and not to do it."""
+    parser.add_argument("--dry-run", action="store_true", help="show what it would run and cost, and send nothing")

@@ -88,9 +88,7 @@ class SettledTask:
     """Seconds that it held a slot."""
 
 
-def kinds(
-    ledger: Ledger, backend: str, *, before: int | None = None
-) -> tuple[dict[int, RunKind], list[TaskKind]]:
+def kinds(ledger: Ledger, backend: str, *, before: int | None = None) -> tuple[dict[int, RunKind], list[TaskKind]]:
     """The latest runs of a backend, the larger ones among them farther back, and a few tasks of each.
 
     Args:

@@ -386,17 +386,23 @@ def test_help_of_each_verb(run_cell: Runner, verb: str) -> None:
 def real_money(demo: Runner, monkeypatch: pytest.MonkeyPatch) -> Runner:
     """A demo pool that is taken for one with real money, at a dollar a task."""
     monkeypatch.setattr(Pool, "backend", "claude")
-    monkeypatch.setattr(waiting, "estimate_nano", _a_dollar_each)
+    _tasks_cost(monkeypatch, 1_000_000_000)
     return demo
 
 
-def _a_dollar_each(_pool: Pool, prompts: list[str], _overrides: object) -> int:
-    return len(prompts) * 1_000_000_000
+def _tasks_cost(monkeypatch: pytest.MonkeyPatch, nano: int) -> None:
+    """Every preview says that a task costs half to all of that."""
+    seen = Pool.preview_design
+
+    def dear(self: Pool, design: Design) -> Preview:
+        return replace(seen(self, design), cost=Range(len(design) * nano / 2, len(design) * nano))
+
+    monkeypatch.setattr(Pool, "preview_design", dear)
 
 
 def test_many_tasks_ask_for_a_yes(real_money: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than 100 tasks are not sent unasked, however cheap."""
-    monkeypatch.setattr(waiting, "estimate_nano", lambda *_: 1)
+    _tasks_cost(monkeypatch, 1)
     asked = real_money("%pool fan_out ['x'] * 101")
     assert isinstance(asked.error, SpendGate)
     assert "--yes" in str(asked.error)

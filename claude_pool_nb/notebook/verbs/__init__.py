@@ -49,6 +49,7 @@ VERBS: dict[str, Verb] = {
         Verb("stop", "stop the pool now", "The pool"),
         Verb("run", "run one prompt and show the answer", "Prompts"),
         Verb("fan_out", "run many prompts at once; one row each", "Prompts"),
+        Verb("preview", "what fan_out would run and cost; nothing is sent", "Prompts"),
         Verb("submit", "run one prompt in the background", "Prompts"),
         Verb("wait", "wait for a run or a task", "Prompts"),
         Verb("cancel", "stop a run, a task, or all of them, for good", "Prompts"),

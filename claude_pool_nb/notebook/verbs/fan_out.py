@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.overrides import add_live_option, add_task_options, overrides_of
 from claude_pool_nb.notebook.parser import Takes, VerbParser
-from claude_pool_nb.notebook.prompts import add_vars_option, many_prompts, texts_of
-from claude_pool_nb.notebook.waiting import check_spending, frame_of
+from claude_pool_nb.notebook.prompts import add_vars_option, many_prompts
+from claude_pool_nb.notebook.waiting import add_dry_run_option, check_spending, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from claude_pool_nb.analysis.design import Design
+    from claude_pool_nb.analysis.preview import Preview
     from claude_pool_nb.handles import Run
 
 
@@ -30,15 +32,25 @@ def parser() -> VerbParser:
     add_task_options(options)
     add_vars_option(options)
     add_live_option(options)
+    add_dry_run_option(options)
     options.add_argument("--no-wait", action="store_true", help="return the run at once; %%pool wait waits for it")
     return options
 
 
-def run(call: Call) -> pd.DataFrame | Run:
+def run(call: Call) -> pd.DataFrame | Run | Preview:
     """Run them, and return their frame (or the run, with --no-wait)."""
-    overrides = overrides_of(call)
-    prompts: Any = many_prompts(call)
-    check_spending(call, texts_of(prompts), overrides)
+    design = design_of(call)
+    if call.args.dry_run:
+        return call.pool.preview_design(design)
+    check_spending(call, design)
     if call.args.no_wait:
-        return call.pool.fan_out(prompts, wait=False, **overrides)
-    return frame_of(call, lambda: call.pool.fan_out(prompts, wait=False, **overrides))
+        return call.pool.accept(design, wait=False)
+    return frame_of(call, lambda: call.pool.accept(design, wait=False))
+
+
+def design_of(call: Call) -> Design:
+    """What the line asks for."""
+    from claude_pool_nb.analysis.design import Design
+
+    prompts: Any = many_prompts(call)
+    return Design.of_prompts(prompts, **overrides_of(call))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.overrides import add_live_option, add_task_options, overrides_of
 from claude_pool_nb.notebook.parser import Takes, VerbParser
 from claude_pool_nb.notebook.prompts import add_vars_option, one_prompt
-from claude_pool_nb.notebook.waiting import answer_of, check_spending
+from claude_pool_nb.notebook.waiting import add_dry_run_option, answer_of, check_spending
 from claude_pool_nb.records import TaskResult
+
+if TYPE_CHECKING:
+    from claude_pool_nb.analysis.preview import Preview
 
 
 def parser() -> VerbParser:
@@ -23,12 +28,18 @@ def parser() -> VerbParser:
     add_task_options(options)
     add_vars_option(options)
     add_live_option(options)
+    add_dry_run_option(options)
     return options
 
 
-def run(call: Call) -> TaskResult:
+def run(call: Call) -> TaskResult | Preview:
     """Run it, and raise TaskFailed if it fails."""
+    from claude_pool_nb.analysis.design import Design
+
     overrides = overrides_of(call)
     prompt = one_prompt(call)
-    check_spending(call, [prompt], overrides)
+    design = Design.of_prompts([prompt], verb="run", **overrides)
+    if call.args.dry_run:
+        return call.pool.preview_design(design)
+    check_spending(call, design)
     return answer_of(call, lambda: call.pool.submit(prompt, verb="run", **overrides))

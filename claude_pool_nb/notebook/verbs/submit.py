@@ -31,7 +31,9 @@ def parser() -> VerbParser:
 
 def run(call: Call) -> Task:
     """Hand it to the pool."""
+    from claude_pool_nb.analysis.design import Design
+
     overrides = overrides_of(call)
     prompt = one_prompt(call)
-    check_spending(call, [prompt], overrides)
+    check_spending(call, Design.of_prompts([prompt], verb="submit", **overrides))
     return call.pool.submit(prompt, **overrides)

@@ -16,7 +16,6 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from claude_pool_nb.errors import SpendGate
-from claude_pool_nb.notebook.waiting import estimate_nano
 from claude_pool_nb.pool import Pool
 from claude_pool_nb.sessions.processes import MARK, leftovers
 from claude_pool_nb.testing import ScriptedAPI
@@ -46,7 +45,7 @@ def test_nothing_is_sent_while_the_gate_stands(run_cell: Run, api: ScriptedAPI) 
     """Too many prompts, and a few dear ones, are refused before any request; with --yes they are sent."""
     many = run_cell("%pool fan_out ['x'] * 101")
     assert isinstance(many, SpendGate)
-    assert "101 tasks, about $" in str(many)
+    assert "101 tasks, at $" in str(many)
     dear = run_cell("%pool fan_out ['word ' * 100_000] * 90 -m opus")
     assert isinstance(dear, SpendGate)
     assert "--yes" in str(dear)
@@ -60,14 +59,17 @@ def test_the_estimate_is_near_the_bill(run_cell: Run, api: ScriptedAPI) -> None:
     """List prices of the model asked for, for as many tokens as the prompt has."""
     pool = InteractiveShell.instance().user_ns["pool"]
     assert isinstance(pool, Pool)
-    cheap = estimate_nano(pool, ["word " * 1000], {"max_output_tokens": 100})
-    dear = estimate_nano(pool, ["word " * 1000], {"max_output_tokens": 100, "model": "claude-opus-4-5"})
-    assert cheap is not None
-    assert dear is not None
+    cheap = pool.preview(["word " * 1000], max_output_tokens=100)
+    dear = pool.preview(["word " * 1000], max_output_tokens=100, model="claude-opus-4-5")
     # Haiku 4.5: $1 a million tokens in, $5 out; Opus 4.5: five times that. A word is one to two tokens.
-    assert 1_500_000 <= cheap <= 3_000_000
-    assert dear == pytest.approx(5 * cheap, rel=0.05)
-    assert estimate_nano(pool, ["x"], {"model": "claude-nobody-knows-9"}) is None
+    assert cheap.low_usd is not None
+    assert cheap.high_usd is not None
+    assert 0.0015 <= cheap.low_usd < cheap.high_usd <= 0.0035
+    assert (dear.low_usd, dear.high_usd) == pytest.approx((5 * cheap.low_usd, 5 * cheap.high_usd), rel=0.05)
+    nobody = pool.preview(["x"], model="claude-nobody-knows-9")
+    assert (nobody.low_usd, nobody.high_usd) == (None, None)
+    assert "unknown" in repr(nobody)
+    assert api.requests == []
 
 
 KERNEL = """
