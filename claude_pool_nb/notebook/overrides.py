@@ -58,7 +58,7 @@ def add_task_options(parser: VerbParser) -> None:
     add = parser.add_argument
     add("--conversation", metavar="NAME", help="go on in the conversation of that name")
     add("--role", metavar="ROLE", help="run only in slots of that role")
-    add("--schema", metavar="S", help="JSON schema of the answer: JSON text, or the name of a variable")
+    add("--schema", metavar="S", help="what answers look like: 'label: good|bad, score: float', a variable, or JSON")
     add("--max-budget-usd", metavar="USD", type=number(float, above=0, unit="dollars"), help="wall for each task")
     add("--tag", metavar="T", action="append", default=[], help="a word to find the task by; may be repeated")
     add("--priority", metavar="N", type=number(int), help="higher goes first")
@@ -97,13 +97,20 @@ def retry_policy(attempts: int) -> Any:
 
 
 def schema_of(call: Call, text: str) -> Any:
-    """A schema from JSON text, or from a variable of the notebook (a dict, JSON text, or a model class)."""
-    if text.isidentifier():
-        return call.variable(text)
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"--schema is neither JSON nor the name of a variable: {error.msg} at position {error.pos}; "
-            "quote the JSON with single quotation marks"
-        ) from None
+    """A schema from a variable of the notebook (a model class, a dict ...), JSON text, or the short form."""
+    from claude_pool_nb.short_schemas import TYPES
+
+    stripped = text.strip()
+    if all(part.isidentifier() for part in stripped.split(".")):
+        if stripped in TYPES and stripped not in call.namespace():
+            return stripped
+        return call.evaluate(stripped)
+    if stripped.startswith("{"):
+        try:
+            return json.loads(stripped)
+        except json.JSONDecodeError as error:
+            raise ConfigError(
+                f"--schema is no JSON: {error.msg} at position {error.pos}; quote JSON with single quotation marks, "
+                "or use the short form: --schema 'label: str, score: float'"
+            ) from None
+    return stripped

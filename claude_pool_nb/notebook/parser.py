@@ -67,6 +67,7 @@ class VerbParser(argparse.ArgumentParser):
         self.cell = cell
         self.text_name = text_name
         self.text_help = text_help
+        self._verbatim: set[str] = set()
 
     # -- what argparse calls -------------------------------------------------------------------------------------------
 
@@ -135,6 +136,10 @@ class VerbParser(argparse.ArgumentParser):
         action = self.action_of(option)
         return action is not None and action.nargs != 0
 
+    def take_verbatim(self, *actions: argparse.Action) -> None:
+        """Read the values of these options as Python is: up to the first blank outside brackets and quotation marks."""
+        self._verbatim.update(action.dest for action in actions)
+
     def leading(self, line: str) -> tuple[list[str], str]:
         """Options at the beginning of a line, and the text after them, verbatim.
 
@@ -164,6 +169,9 @@ class VerbParser(argparse.ArgumentParser):
         option = raw.split("=", 1)[0]
         if self.action_of(option) is None:
             self.refuse(option)
+        action = self.action_of(option)
+        if action is not None and action.dest in self._verbatim:
+            return self._one_verbatim(line, at + len(option), option, tokens)
         tokens.extend(_unquote(self, raw))
         at = token.end()
         if self.takes_value(option) and "=" not in raw:
@@ -180,6 +188,21 @@ class VerbParser(argparse.ArgumentParser):
             tokens.append(f"{option_word}={text[0]}" if option.startswith("--") else f"{option_word}{text[0]}")
             at = value.end()
         return at
+
+    def _one_verbatim(self, line: str, at: int, option: str, tokens: list[str]) -> int:
+        """Read the value of an option that is taken as it is written."""
+        if line.startswith("=", at):
+            at += 1
+        else:
+            at += len(line[at:]) - len(line[at:].lstrip(" \t"))
+        end = _end_of_value(line, at)
+        if end == at:
+            self.error(f"{option} needs a value")
+        value = line[at:end]
+        if value[0] in "\"'" and _end_of_quote(value, 0) == len(value):
+            value = value[1:-1]
+        tokens.append(f"{option}={value}")
+        return end
 
     def _trailing(self, text: str) -> tuple[str, list[str]]:
         """Split the options off the end of a Python expression."""
@@ -223,6 +246,43 @@ def _unquote(parser: VerbParser, raw: str) -> list[str]:
     if '"' not in raw and "'" not in raw:
         return [raw]
     return [" ".join(_split(parser, raw))]
+
+
+def _end_of_quote(text: str, at: int) -> int:
+    """Where the text that begins with a quotation mark at `at` ends; the end of all if it is not closed."""
+    quote = text[at] * 3 if text.startswith(text[at] * 3, at) else text[at]
+    at += len(quote)
+    while at < len(text):
+        if text[at] == "\\":
+            at += 2
+        elif text.startswith(quote, at):
+            return at + len(quote)
+        else:
+            at += 1
+    return len(text)
+
+
+def _end_of_value(text: str, at: int) -> int:
+    """Where a value ends: at the first blank outside brackets and quotation marks.
+
+    Example:
+        >>> _end_of_value("df[df.x > 'a b'] --n 3", 0)
+        16
+    """
+    depth = 0
+    while at < len(text):
+        character = text[at]
+        if character in "\"'":
+            at = _end_of_quote(text, at)
+            continue
+        if character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif character.isspace() and depth <= 0:
+            break
+        at += 1
+    return at
 
 
 def _first_option(text: str, known: set[str]) -> int | None:

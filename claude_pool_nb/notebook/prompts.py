@@ -69,12 +69,6 @@ def split(call: Call, body: str) -> list[str]:
     return prompts
 
 
-def texts_of(prompts: Any) -> list[str]:
-    """The texts of what fan_out was given, for an estimate; what is no text is refused later, by the pool."""
-    column = prompts["prompt"] if hasattr(prompts, "columns") and "prompt" in prompts.columns else prompts
-    return [text for text in column if isinstance(text, str)]
-
-
 def filler(call: Call) -> Callable[[str], str]:
     """What fills variables into a prompt; without `--vars` it changes nothing."""
     if not call.args.vars:

@@ -193,7 +193,7 @@ def test_fan_out_sees_the_variables_of_a_function(demo: Runner) -> None:
         ("%pool run", UsageError, "prompt is missing"),
         ("%%pool fan_out\na\n---\n\n", UsageError, "prompt 2 is empty"),
         ("%pool run --model haikku hi", ConfigError, "haiku"),
-        ("%pool run --schema {bad hi", ConfigError, "neither JSON"),
+        ("%pool run --schema {bad hi", ConfigError, "no JSON: .*short form"),
         ("%pool run --schema nothing hi", ConfigError, "no variable 'nothing'"),
         ("%pool run --vars hello {{ promts }}", ConfigError, "did you mean prompts"),
         ("%pool run --into 1x hi", UsageError, "no name"),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from claude_pool_nb.notebook.call import Call
-from claude_pool_nb.notebook.overrides import add_live_option, add_task_options, overrides_of
+from claude_pool_nb.notebook.designs import ABOUT, TEXT_HELP, add_design_options, design_of
+from claude_pool_nb.notebook.overrides import add_live_option, add_task_options
 from claude_pool_nb.notebook.parser import Takes, VerbParser
-from claude_pool_nb.notebook.prompts import add_vars_option, many_prompts
+from claude_pool_nb.notebook.prompts import add_vars_option
 from claude_pool_nb.notebook.waiting import add_dry_run_option, check_spending, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from claude_pool_nb.analysis.design import Design
     from claude_pool_nb.analysis.preview import Preview
     from claude_pool_nb.handles import Run
 
@@ -23,12 +23,13 @@ def parser() -> VerbParser:
     options = VerbParser(
         "fan_out",
         "Run many prompts at once and return a DataFrame, one row per prompt, in order; an error is a row.\n"
-        "As a cell magic the prompts are the body of the cell, separated by a line of exactly ---.",
+        f"As a cell magic the prompts are the body of the cell, separated by a line of exactly ---.\n{ABOUT}",
         takes=Takes.EXPRESSION,
         text_name="EXPR",
-        text_help="Python: a list or Series of strings, or a DataFrame with a prompt column",
+        text_help=TEXT_HELP,
         cell="only",
     )
+    add_design_options(options)
     add_task_options(options)
     add_vars_option(options)
     add_live_option(options)
@@ -46,11 +47,3 @@ def run(call: Call) -> pd.DataFrame | Run | Preview:
     if call.args.no_wait:
         return call.pool.accept(design, wait=False)
     return frame_of(call, lambda: call.pool.accept(design, wait=False))
-
-
-def design_of(call: Call) -> Design:
-    """What the line asks for."""
-    from claude_pool_nb.analysis.design import Design
-
-    prompts: Any = many_prompts(call)
-    return Design.of_prompts(prompts, **overrides_of(call))

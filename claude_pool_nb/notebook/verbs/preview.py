@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from claude_pool_nb.notebook.call import Call
+from claude_pool_nb.notebook.designs import TEXT_HELP, add_design_options, design_of
 from claude_pool_nb.notebook.overrides import add_task_options
 from claude_pool_nb.notebook.parser import Takes, VerbParser
 from claude_pool_nb.notebook.prompts import add_vars_option
-from claude_pool_nb.notebook.verbs.fan_out import design_of
 
 if TYPE_CHECKING:
     from claude_pool_nb.analysis.preview import Preview
@@ -22,9 +22,10 @@ def parser() -> VerbParser:
         "and what is left of the budget after. Nothing is sent, started or written.",
         takes=Takes.EXPRESSION,
         text_name="EXPR",
-        text_help="Python: a list or Series of strings, or a DataFrame with a prompt column",
+        text_help=TEXT_HELP,
         cell="only",
     )
+    add_design_options(options)
     add_task_options(options)
     add_vars_option(options)
     return options
