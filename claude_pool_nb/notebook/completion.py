@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _LINE = re.compile(r"^\s*(?:[^%#'\"]*=\s*)?%%?pool\s(.*)$", re.DOTALL)
 _WORD = re.compile(r"[^\s=]*$")
 _NAME = re.compile(r"[A-Za-z_]\w*$")
+_IN_GRID = re.compile(r"--grid[ =]+(?:([A-Za-z_]\w*)=(?:\S*,)?)?([^\s=,]*)$")
+_OVER = re.compile(r"--over[ =]+([A-Za-z_]\w*)")
 MODELS = ("haiku", "sonnet", "opus")
 """Aliases that are offered."""
 MAX_IDS = 50
@@ -53,7 +55,8 @@ class PoolMatcher:
             found = _LINE.match(line)
             if not found:
                 return {"completions": []}
-            fragment, words, kind = self.offers(found.group(1))
+            below = context.full_text[_offset(context) :].partition("\n")[2]
+            fragment, words, kind = self.offers(found.group(1), below)
             if not words:
                 return {"completions": []}
             return {
@@ -65,8 +68,13 @@ class PoolMatcher:
 
         return pool_matcher
 
-    def offers(self, typed: str) -> tuple[str, list[str], str]:
-        """What fits after `typed` (all that stands behind `%pool `): the fragment, the words, and their kind."""
+    def offers(self, typed: str, below: str = "") -> tuple[str, list[str], str]:
+        """What fits after `typed` (all that stands behind `%pool `): the fragment, the words, and their kind.
+
+        Args:
+            typed: The line up to the cursor.
+            below: The body of the cell, whose template names what a grid can vary.
+        """
         verb, blank, rest = typed.lstrip().partition(" ")
         if not blank:
             return verb, [name for name in VERBS if name.startswith(verb)], "keyword"
@@ -75,6 +83,12 @@ class PoolMatcher:
         if verb == "help":
             return rest, [name for name in VERBS if name.startswith(rest)], "keyword"
         parser = self._magics.parser(verb)
+        in_grid = _IN_GRID.search(rest)
+        if in_grid and parser.action_of("--grid"):
+            name, value = in_grid.groups()
+            if name is not None:
+                return value, _starting(value, self._grid_values(name)), "param"
+            return value, _starting(value, [f"{name}=" for name in self._grid_names(rest, below)]), "param"
         fragment = _WORD.search(rest)
         word = fragment.group() if fragment else ""
         before = rest[: len(rest) - len(word)]
@@ -101,11 +115,39 @@ class PoolMatcher:
             return [str(choice) for choice in action.choices]
         if action.dest in {"model", "fallback_model"}:
             return MODELS
-        if action.dest in {"schema", "into"}:
+        if action.dest in {"schema", "into", "over"}:
             return self._variables("")
         if action.dest == "run":
             return self._run_ids()
         return ()
+
+    def _grid_names(self, line: str, below: str) -> list[str]:
+        """What a grid can vary: names of the template that the rows do not have, then options."""
+        from claude_pool_nb.config import TaskOverrides
+        from claude_pool_nb.errors import ConfigError
+        from claude_pool_nb.templates import names
+
+        over = _OVER.search(line)
+        rows = self._magics.host.user_ns.get(over.group(1)) if over else None
+        columns = {str(column) for column in getattr(rows, "columns", ())}
+        try:
+            used = names(below) if over else ()
+        except ConfigError:  # the template is still being written
+            used = ()
+        return list(dict.fromkeys([*(name for name in used if name not in columns), *TaskOverrides.option_names()]))
+
+    @staticmethod
+    def _grid_values(name: str) -> list[str]:
+        """Values of an option that has few."""
+        from claude_pool_nb.config import Effort, PermissionMode
+
+        words: dict[str, Iterable[str]] = {
+            "model": MODELS,
+            "fallback_model": MODELS,
+            "effort": Effort,
+            "permission_mode": PermissionMode,
+        }
+        return [str(word) for word in words.get(name, ())]
 
     def _variables(self, start: str) -> list[str]:
         names = self._magics.host.user_ns

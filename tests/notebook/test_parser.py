@@ -108,6 +108,25 @@ def test_a_wrong_line_is_one_clear_line(verb: str, line: str, says: str) -> None
     assert f"%pool help {verb}" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "over", "text"),
+    [
+        ("--over df", "df", ""),
+        ("--over=df --n 2", "df", ""),
+        ("--over df[df.stars > 3] --n 2", "df[df.stars > 3]", ""),
+        ("--over df['a b']", "df['a b']", ""),
+        ("--over df.query(\"x == ') ('\") --n 2", "df.query(\"x == ') ('\")", ""),
+        ('--over "a + b"', "a + b", ""),
+        ("'t' --over {'a': [1, 2]}", "{'a': [1, 2]}", "'t'"),
+        ("--over df template", "df", "template"),
+    ],
+)
+def test_rows_are_python_up_to_a_blank(line: str, over: str, text: str) -> None:
+    """Brackets and quotation marks keep blanks together, and quotation marks inside stay."""
+    read = parser("fan_out").read(line)
+    assert (read.over, read.text) == (over, text)
+
+
 def test_unknown_verb_names_the_nearest() -> None:
     """A verb that does not exist, or not yet, is answered with the one that was meant."""
     with pytest.raises(UsageError, match="did you mean fan_out"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 
 import pandas as pd
@@ -21,7 +22,6 @@ from claude_pool_nb import (
     TaskResult,
 )
 from claude_pool_nb.handles import Run, Task
-from claude_pool_nb.notebook import waiting
 from claude_pool_nb.notebook.verbs import VERBS
 from tests.notebook.conftest import DEMO, Runner
 
@@ -176,6 +176,93 @@ def test_fan_out_takes_a_cell_a_series_and_a_frame(demo: Runner) -> None:
     assert demo("%pool fan_out (p for p in 'ab')").value.shape[0] == 2
 
 
+ROWS = """import pandas as pd, pydantic, typing
+df = pd.DataFrame({'text': ['I love it', 'I hate it', 'so so'], 'stars': [5, 1, 3]}, index=list('abc'))
+class Label(pydantic.BaseModel):
+    label: typing.Literal['positive', 'negative']
+    score: float
+lang = 'English'
+tones = ['a, b', 'c']"""
+
+
+def test_fan_out_over_rows_fills_the_template(demo: Runner) -> None:
+    """Rows, grid and samples make the tasks; columns come back first, fields of the schema typed, all under --into."""
+    demo(ROWS)
+    done = demo(
+        "%%pool fan_out --over df[df.stars > 2] --grid model=haiku,sonnet --grid tone=kind,'short, blunt' --n 2 "
+        "--schema Label --tag t --into out\nIn {{ lang }}, {{ tone }}: {{ text }}"
+    )
+    assert done.error is None
+    frame = demo("out").value
+    assert len(frame) == 2 * 2 * 2 * 2
+    assert list(frame.columns)[:5] == ["text", "stars", "tone", "run_id", "task_id"]
+    assert list(frame.index[::8]) == ["a", "c"]
+    assert list(frame["prompt"][::2][:2]) == ["In English, kind: I love it", "In English, short, blunt: I love it"]
+    assert list(frame["requested_model"][::4][:2]) == ["haiku", "sonnet"]
+    assert frame["out_label"].dtype == "category"
+    assert set(frame["tags"]) == {"t"}
+    assert demo("%pool runs").value["verb"].tolist() == ["map"]
+
+
+def test_fan_out_over_rows_in_other_forms(demo: Runner) -> None:
+    """Several templates, a template from a variable, a grid from Python, a short schema, rows that are a list."""
+    demo(ROWS)
+    several = demo("%%pool fan_out --over df\n{{ text }}\n---\nClassify: {{ text }}").value
+    assert list(several["template"][:2]) == [0, 1]
+    line = demo("%pool fan_out 'Say {{ value }}, {{ tone }}' --over ['x', 'y'] --grid tone={tones}").value
+    assert list(line["prompt"]) == ["Say x, a, b", "Say x, c", "Say y, a, b", "Say y, c"]
+    typed = demo("%%pool fan_out --over df --schema 'label: positive|negative, n: int?'\n{{ text }}").value
+    assert typed.dtypes[["out_label", "out_n"]].astype(str).tolist() == ["category", "Int64"]
+    plain = demo("%pool fan_out ['a', 'b'] --grid max_turns=1,2 --n 2").value
+    assert list(plain["max_turns"][:4]) == [1, 1, 2, 2]
+    assert list(plain["sample"][:2]) == [0, 1]
+
+
+def test_fan_out_over_rows_without_waiting(demo: Runner) -> None:
+    """--no-wait gives the run; its frame has every row and the caller's columns before anything is done."""
+    demo(ROWS + "\npool = %pool start --backend demo --store :memory: --demo-latency-s 0\npool.pause()")
+    run = demo("%%pool fan_out --over df --no-wait\n{{ text }}").value
+    assert list(run.frame["text"]) == ["I love it", "I hate it", "so so"]
+    assert set(run.frame["state"]) == {"pending"}
+    demo("%pool unpause")
+    assert list(demo("%pool wait").value["state"]) == ["completed"] * 3
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "kind", "says"),
+    [
+        ("--over dff", "{{ text }}", ConfigError, "no variable 'dff'.*did you mean df"),
+        ("--over df", "{{ txt }}", ConfigError, "'txt'.*did you mean 'text'"),
+        ("--over df", "{{ lag }}", ConfigError, "did you mean 'lang'"),
+        ("--over df", "x\n{{ text ", ConfigError, "line 2"),
+        ("--over df", "{{ pd }}", ConfigError, "'pd' is a module"),
+        ("--over df[:0]", "{{ text }}", ConfigError, "no rows"),
+        ("--over df --grid tnoe=a", "{{ text }} {{ tone }}", ConfigError, "did you mean 'tone'"),
+        ("--over df --grid model=haikku", "{{ text }}", ConfigError, "did you mean 'haiku'"),
+        ("--over df --grid model=haiku --model opus", "{{ text }}", ConfigError, "in the grid and beside it"),
+        ("--over df --grid model", "{{ text }}", UsageError, "no name with values"),
+        ("--over df --grid model=haiku,,opus", "{{ text }}", UsageError, "empty value"),
+        ("--over df --grid effort=low --grid effort=high", "{{ text }}", UsageError, "there twice"),
+        ("--over df --grid tone={lang}", "{{ tone }}", ConfigError, "a str; in braces it takes a list"),
+        ("--over df --vars", "{{ text }}", UsageError, "leave --vars out"),
+        ("--over df --n 0", "{{ text }}", UsageError, "at least 1"),
+        ("--over df --schema 'a: strr'", "{{ text }}", ConfigError, "did you mean 'str'"),
+        ("--over df --schema lang.x", "{{ text }}", AttributeError, "'x'"),
+        ("--over", "{{ text }}", UsageError, "--over needs a value"),
+        ("--over df", "a\n---\n", UsageError, "prompt 2 is empty"),
+    ],
+)
+def test_a_wrong_map_is_told_before_anything_is_sent(
+    demo: Runner, line: str, body: str, kind: type[Exception], says: str
+) -> None:
+    """The error names what is wrong, and no run was made."""
+    demo(ROWS)
+    error = demo(f"%%pool fan_out {line}\n{body}").error
+    assert isinstance(error, kind)
+    assert re.search(says, str(error), re.DOTALL)
+    assert len(demo("%pool runs").value) == 0
+
+
 def test_fan_out_sees_the_variables_of_a_function(demo: Runner) -> None:
     """Inside a function, also in a comprehension, the line sees its variables."""
     demo("def f(xs, tail):\n    df = %pool fan_out [x + tail for x in xs]\n    return df")
@@ -193,7 +280,7 @@ def test_fan_out_sees_the_variables_of_a_function(demo: Runner) -> None:
         ("%pool run", UsageError, "prompt is missing"),
         ("%%pool fan_out\na\n---\n\n", UsageError, "prompt 2 is empty"),
         ("%pool run --model haikku hi", ConfigError, "haiku"),
-        ("%pool run --schema {bad hi", ConfigError, "no JSON: .*short form"),
+        ("%pool run --schema {bad hi", ConfigError, "no JSON"),
         ("%pool run --schema nothing hi", ConfigError, "no variable 'nothing'"),
         ("%pool run --vars hello {{ promts }}", ConfigError, "did you mean prompts"),
         ("%pool run --into 1x hi", UsageError, "no name"),
