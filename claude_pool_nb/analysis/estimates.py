@@ -165,10 +165,10 @@ class Fit:
         away = mean_x - self.mean_x
         # A line may cross zero where nothing was seen; a task always costs something.
         mean = max(self.mean_y + self.slope * away, 0.05 * self.mean_y)
-        if mean <= 0:
+        if mean < 1e-9:
             return 0.0, 0.0
         variance = self.variance * (1 / tasks + 1 / self.tasks + away**2 / self.precision)
-        return mean, math.sqrt(math.log1p(variance / mean**2 + unlike**2))
+        return mean, math.sqrt(math.log1p((math.sqrt(variance) / mean) ** 2 + unlike**2))
 
 
 @lru_cache(maxsize=512)
@@ -272,10 +272,11 @@ def from_list_price(options: ResolvedConfig, prompts: Sequence[int], *, backend:
             cacheable = fixed >= CACHED_FROM_TOKENS
             best = tier.cache_read_pico if cacheable else tier.input_pico
             worst = max(tier.cache_write_pico, tier.input_pico) if cacheable else tier.input_pico
-            again = (requests - 1) * (fixed + tokens * TEXT_HIGH / number) * tier.cache_read_pico
-            low += number * fixed * best + tokens * TEXT_LOW * tier.input_pico + number * least * tier.output_pico
-            high += number * (fixed * worst + again + requests * most * tier.output_pico)
-            high += tokens * TEXT_HIGH * tier.input_pico
+            again = (requests - 1) * (fixed * number + tokens) * tier.cache_read_pico
+            low += TEXT_LOW * (number * fixed * best + tokens * tier.input_pico)
+            low += number * least * tier.output_pico
+            high += TEXT_HIGH * (number * fixed * worst + tokens * tier.input_pico + again)
+            high += number * requests * most * tier.output_pico
         cost = Range(low / _PICO, high / _PICO)
         if options.max_budget_usd is not None:
             wall = tasks * options.max_budget_usd * 1e9

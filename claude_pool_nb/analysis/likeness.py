@@ -2,8 +2,8 @@
 
 Tasks are of one kind when they ask the same model with the same options, and their prompts were made from the same
 template (or share the words that a template would leave in all of them, or are the same prompts again). Where there
-are none of the kind, tasks of the same model and profile with other prompts serve, and count for what they are worth:
-their answers may be several times longer or shorter.
+are none of the kind, tasks of the same model, profile and tools with other prompts serve, and count for what they are
+worth: their answers may be several times longer or shorter.
 
 Invariants: a task of another model or profile is never history; what was run with options that this version cannot
 read is no history either; nothing is asked of a model, nothing written.
@@ -22,16 +22,17 @@ from statistics import fmean, stdev
 from typing import Any, Final
 
 from claude_pool_nb.analysis.estimates import Seen
+from claude_pool_nb.config import PROFILES
 from claude_pool_nb.errors import ConfigError
 from claude_pool_nb.options import DEFAULT_MODEL
-from claude_pool_nb.pricing import demo_model, list_price, tokens_of_size
+from claude_pool_nb.pricing import demo_model, fixed_tokens, list_price, tokens_of_size
 from claude_pool_nb.resolved import ResolvedConfig
 from claude_pool_nb.store import settled
 from claude_pool_nb.store.ledger import Ledger
 
 FEWEST: Final = 5
 """Fewer tasks than this are no history."""
-UNLIKE_PROMPTS: Final = 0.7
+UNLIKE_PROMPTS: Final = 0.5
 """How far the mean answer to prompts of another kind may be off, as a share, where runs do not show it."""
 UNLIKE_TEXTS: Final = 0.1
 """The same for other texts under the same instructions."""
@@ -80,7 +81,9 @@ class _Kind:
     overrides: str
     profile: str
     model: str | None
-    options: tuple[Any, ...] | None
+    options: tuple[Any, ...]
+    shape: tuple[Any, ...]
+    fixed: int
     template: Any
     heads: tuple[str, ...]
 
@@ -118,7 +121,9 @@ class Past:
         near = [
             kind
             for kind in self._kinds
-            if kind.profile == asked.options.profile and model_key(kind.model, self._backend) == model
+            if kind.profile == asked.options.profile
+            and model_key(kind.model, self._backend) == model
+            and kind.shape == _shape(asked.options)
         ]
         if not near:
             return History()
@@ -133,14 +138,14 @@ class Past:
                 or is_alike(heads, new_frame, kind.heads)
             )
         ]
-        if found := self._read(same):
+        if found := self._read(same, asked.options):
             return History(found, Likeness.SAME)
-        if not new_frame and (asked.options.system_prompt or asked.options.schema):
+        if not new_frame and _is_told(asked.options):
             # Texts with nothing in common but the instructions beside them.
             told = [kind for kind in near if kind.options == mine and not frame_of(kind.heads)]
-            if found := self._read(told):
+            if found := self._read(told, asked.options):
                 return History(found, Likeness.SAME, UNLIKE_TEXTS)
-        if found := self._read(near):
+        if found := self._read(near, asked.options):
             return History(found, Likeness.MODEL, self._unlike(found, asked.options))
         return History()
 
@@ -152,7 +157,7 @@ class Past:
             key = task.run, task.overrides
             first.setdefault(key, task)
             heads.setdefault(key, []).append(task.head)
-        known: dict[tuple[str, str], tuple[Any, ...] | None] = {}
+        known: dict[tuple[str, str], ResolvedConfig | None] = {}
         templates: dict[str, Any] = {}
         kinds = []
         for key, task in first.items():
@@ -162,33 +167,42 @@ class Past:
             by = run.config, task.overrides
             if by not in known:
                 try:
-                    known[by] = essentials(self._options_of(run, task))
+                    known[by] = self._options_of(run, task)
                 except ConfigError:
                     known[by] = None  # made by other rules than today's: with what options is not known
+            options = known[by]
+            if options is None:
+                continue
             if run.meta not in templates:
                 templates[run.meta] = template_of(run.meta)
             kinds.append(
                 _Kind(
-                    task.run,
-                    task.overrides,
-                    task.profile,
-                    task.model,
-                    known[by],
-                    templates[run.meta],
-                    tuple(dict.fromkeys(heads[key])),
+                    run=task.run,
+                    overrides=task.overrides,
+                    profile=task.profile,
+                    model=task.model,
+                    options=essentials(options),
+                    shape=_shape(options),
+                    fixed=fixed_tokens(options, backend=self._backend),
+                    template=templates[run.meta],
+                    heads=tuple(dict.fromkeys(heads[key])),
                 )
             )
         return kinds
 
-    def _read(self, kinds: Sequence[_Kind]) -> list[Seen]:
-        """What the tasks of these kinds took; nothing if there are too few."""
+    def _read(self, kinds: Sequence[_Kind], options: ResolvedConfig) -> list[Seen]:
+        """What the tasks of these kinds took; nothing if there are too few.
+
+        What a longer system prompt added to them counts as if their prompts had been that much longer.
+        """
         if not kinds:
             return []
-        wanted = {(kind.run, kind.overrides) for kind in kinds}
+        fixed = fixed_tokens(options, backend=self._backend)
+        wanted = {(kind.run, kind.overrides): kind.fixed - fixed for kind in kinds}
         rows = settled.settled(self._ledger, sorted({kind.run for kind in kinds}), before_at=self._before_at)
         found = [
             Seen(
-                prompt_tokens=tokens_of_size(row.prompt_chars, row.prompt_bytes),
+                prompt_tokens=tokens_of_size(row.prompt_chars, row.prompt_bytes) + wanted[row.run, row.overrides],
                 cost_nano=row.cost_nano,
                 input_tokens=row.input_tokens,
                 output_tokens=row.output_tokens,
@@ -247,6 +261,16 @@ def essentials(options: ResolvedConfig) -> tuple[Any, ...]:
         options.max_output_tokens,
         options.max_turns,
     )
+
+
+def _shape(options: ResolvedConfig) -> tuple[Any, ...]:
+    """The options that make a task another sort of thing: with tools it makes many requests, and larger ones."""
+    return options.preset, options.tools, options.mcp_servers, options.schema is None
+
+
+def _is_told(options: ResolvedConfig) -> bool:
+    """Whether something beside the prompt says what to do."""
+    return options.schema is not None or options.system_prompt != PROFILES[options.profile].system_prompt
 
 
 def template_of(meta: str) -> Any:

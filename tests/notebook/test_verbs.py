@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -21,6 +22,9 @@ from claude_pool_nb import (
     TaskNotFound,
     TaskResult,
 )
+from claude_pool_nb.analysis.design import Design
+from claude_pool_nb.analysis.estimates import Range
+from claude_pool_nb.analysis.preview import Preview
 from claude_pool_nb.handles import Run, Task
 from claude_pool_nb.notebook.verbs import VERBS
 from tests.notebook.conftest import DEMO, Runner
