@@ -147,14 +147,20 @@ def interrupted() -> Failure:
     return Failure(FailureKind.TASK, "interrupted", f"The turn was stopped; {advice}.")
 
 
-def misfit() -> Failure:
+def misfit(why: str | None = None) -> Failure:
     """A schema was asked for, and the answer does not fit it.
 
+    Args:
+        why: What did not fit, in the CLI's words.
+
     Example:
-        >>> misfit().error_type
-        'schema'
+        >>> misfit("/score: must be number").message
+        'No answer fitted the schema (/score: must be number); simplify it, or say more in the prompt.'
     """
-    return Failure(FailureKind.TASK, "schema", "No answer fitted the schema; simplify it, or say more in the prompt.")
+    told = f" ({' '.join(why.split()).rstrip('.')[:300]})" if why else ""
+    return Failure(
+        FailureKind.TASK, "schema", f"No answer fitted the schema{told}; simplify it, or say more in the prompt."
+    )
 
 
 def null_byte() -> Failure:

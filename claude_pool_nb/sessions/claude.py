@@ -391,6 +391,8 @@ class ClaudeSession:
             self._session_id = raw.get("session_id") or self._session_id
             if failure is None and options.schema is not None and structured is None:
                 failure = misfit()  # the CLI takes an answer in plain words for a success
+            if failure is not None and failure.error_type == "schema":
+                failure, output = misfit(reader.mismatch), reader.offered or output
         if probe_nano is None or probe_nano > 0:
             cost, basis = (cost or 0) + (probe_nano or 0), CostBasis.ESTIMATED
         warnings = []

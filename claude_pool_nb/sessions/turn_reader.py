@@ -21,9 +21,13 @@ CHARS_PER_TOKEN = 4
 KEPT_INPUT_CHARS = 2000
 """How much of a tool's input is kept."""
 
+STRUCTURED_OUTPUT = "StructuredOutput"
+"""The tool by which the CLI has a typed answer given."""
+_MISMATCH = "Output does not match required schema:"
+
 READ_ONLY_TOOLS = frozenset(
     {
-        "Read", "Glob", "Grep", "LS", "WebFetch", "WebSearch", "NotebookRead", "TodoWrite", "StructuredOutput",
+        "Read", "Glob", "Grep", "LS", "WebFetch", "WebSearch", "NotebookRead", "TodoWrite", STRUCTURED_OUTPUT,
         "ToolSearch", "LSP", "BashOutput", "TaskOutput", "ExitPlanMode", "EnterPlanMode", "AskUserQuestion",
         "ListMcpResources", "ListMcpResourcesTool", "ReadMcpResource", "ReadMcpResourceTool",
     }
@@ -95,6 +99,10 @@ class TurnReader:
         """The last notice of the CLI that it tries the API again."""
         self.last_message_id: str | None = None
         """The uuid of the last message of the conversation itself."""
+        self.offered: str | None = None
+        """The data that the model gave last as its typed answer, as JSON text, whether or not it fitted."""
+        self.mismatch: str | None = None
+        """What the CLI said that did not fit in it."""
         self.refusal: RetryNotice | None = None
         """The notice that was taken as the answer."""
 
@@ -184,15 +192,22 @@ class TurnReader:
                 self._tools[str(block.get("id"))] = name
                 self._flush()
                 self._events.append(ToolStarted(name, as_text(block.get("input"))))
+                if name == STRUCTURED_OUTPUT and not inner:
+                    self.offered = json.dumps(block.get("input"), ensure_ascii=False)
                 urgency = Urgency.NOW
         return urgency
 
     def _tool_results(self, message: dict[str, Any]) -> None:
-        """Results of tools: a call that was refused before it ran changed nothing."""
+        """Results of tools: a refused call changed nothing, and a typed answer may not have fitted."""
         content = message["message"].get("content")
         for block in content if isinstance(content, list) else ():
-            if block.get("type") == "tool_result" and str(block.get("content")).startswith("<tool_use_error>"):
-                self._denied.add(str(block.get("tool_use_id")))
+            if block.get("type") != "tool_result":
+                continue
+            told, tool_use_id = str(block.get("content")), str(block.get("tool_use_id"))
+            if told.startswith("<tool_use_error>"):
+                self._denied.add(tool_use_id)
+            elif self._tools.get(tool_use_id) == STRUCTURED_OUTPUT and told.startswith(_MISMATCH):
+                self.mismatch = told.removeprefix(_MISMATCH).strip()
 
     def _system(self, message: dict[str, Any]) -> Urgency:
         """A word of the CLI about itself."""
