@@ -135,6 +135,10 @@ class TaskReopened(TaskEvent):
     """A new prompt, where one was given."""
     overrides: str | None = None
     """New overrides as JSON text, where some were given."""
+    requested_model: str | None = None
+    """The model that is asked for now, where that is another."""
+    previous_prompt: str | None = None
+    """The prompt of the attempts so far, where a new one was given."""
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------

@@ -307,12 +307,15 @@ class PoolState(AttemptDesk):
     def _reopen_one(self, task: TaskEntry, spec: TaskSpec, at: float) -> None:
         """A final task stands in line again, where it stood when it was accepted."""
         old, new, run = task.spec.record, spec.record, task.run
+        other_prompt = new.prompt != old.prompt
         self._events.append(
             TaskReopened(
                 at,
                 task.id,
-                new.prompt if new.prompt != old.prompt else None,
+                new.prompt if other_prompt else None,
                 new.overrides if new.overrides != old.overrides else None,
+                new.requested_model if new.requested_model != old.requested_model else None,
+                old.prompt if other_prompt else None,
             )
         )
         run.open += 1

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 from claude_pool_nb import pricing
 from claude_pool_nb.config import PoolConfig, ResolvedConfig, SlotConfig, TaskOverrides, resolve
@@ -134,12 +134,19 @@ class Intake:
 
     def options_of_record(self, task: TaskRecord, run: RunRecord, slot_id: str | None = None) -> ResolvedConfig:
         """The options of any task of the ledger: its run's configuration holds, as it would if it were run again."""
-        return self.resolve(self._overrides_of(task), slot_id, self._config_of(run))
+        return self.resolve(self.overrides_of(task), slot_id, self._config_of(run))
 
-    def _overrides_of(self, task: TaskRecord) -> TaskOverrides:
-        """A task's own options; as they were given where they are still known, because the ledger holds no secrets."""
+    def overrides_of(self, task: TaskRecord, changes: TaskOverrides | None = None) -> TaskOverrides:
+        """A task's own options, and the changes to them.
+
+        As they were given where they are still known, because the ledger holds no secrets.
+        """
         note = self._notes.get(task.id)
-        return note.overrides if note is not None else TaskOverrides.from_json(task.overrides)
+        own = note.overrides if note is not None else TaskOverrides.from_json(task.overrides)
+        if changes is None:
+            return own
+        given = {one.name: getattr(changes, one.name) for one in fields(changes)}
+        return replace(own, **{name: value for name, value in given.items() if value is not None})
 
     def options_of_slot(self, slot_id: str) -> ResolvedConfig:
         """The options with which a slot is opened before it has a task."""
@@ -276,7 +283,11 @@ class Intake:
     # -- runs of a pool that is gone, and runs again -------------------------------------------------------------------
 
     def revive(
-        self, run: RunRecord, tasks: Sequence[TaskRecord], prompts: Mapping[str, str] | None = None
+        self,
+        run: RunRecord,
+        tasks: Sequence[TaskRecord],
+        prompts: Mapping[str, str] | None = None,
+        changes: TaskOverrides | None = None,
     ) -> tuple[TaskSpec, ...]:
         """Specs of recorded tasks, resolved with the configuration that their run was made with.
 
@@ -284,27 +295,48 @@ class Intake:
             run: Their run.
             tasks: Their records.
             prompts: New prompts by task id, where some were given.
+            changes: Options that take the place of the tasks' own.
 
         Raises:
-            ConfigError: the run was made on another backend.
+            ConfigError: options contradict each other; nothing has changed then.
+            RunNotFound: the run was made on another backend.
+        """
+        self.check_backend(run)
+        config = self._config_of(run)
+        plans: dict[str, _Plan] = {}
+        planned: list[_Plan] = []
+        for record in tasks:
+            note = self._notes.get(record.id)
+            known_by = note.overrides_json if note is not None else record.overrides
+            plan = plans.get(known_by)
+            if plan is None:
+                plan = plans[known_by] = self._plan(self.overrides_of(record, changes), config)
+            planned.append(plan)
+        made: list[TaskSpec] = []
+        for record, plan in zip(tasks, planned, strict=True):
+            prompt = (prompts or {}).get(record.id)
+            given = record
+            if prompt is None:
+                prompt = self.prompt_of(record)
+            else:
+                self._secret_prompts.pop(record.id, None)
+                given = replace(given, prompt=redact(prompt))
+            if changes is not None:
+                given = replace(given, overrides=plan.overrides_json, requested_model=plan.options.model)
+            made.append(self._spec(given, prompt, plan))
+        return tuple(made)
+
+    def check_backend(self, run: RunRecord) -> None:
+        """See that a run can be run again here.
+
+        Raises:
+            RunNotFound: it was made on another backend.
         """
         if run.backend != self.backend.info.name:
             raise RunNotFound(
                 f"run {run.id} was made on the {run.backend} backend and this pool is on "
                 f"{self.backend.info.name}; start one with `%pool start --backend {run.backend} --replace`"
             )
-        config = self._config_of(run)
-        made: list[TaskSpec] = []
-        plans: dict[str, _Plan] = {}
-        for record in tasks:
-            note = self._notes.get(record.id)
-            known_by = note.overrides_json if note is not None else record.overrides
-            plan = plans.get(known_by)
-            if plan is None:
-                plan = plans[known_by] = self._plan(self._overrides_of(record), config)
-            prompt = (prompts or {}).get(record.id) or self.prompt_of(record)
-            made.append(self._spec(record, prompt, plan))
-        return tuple(made)
 
     def _config_of(self, run: RunRecord) -> PoolConfig | None:
         """The configuration that a run was made with; None if it is the pool's."""

@@ -331,9 +331,12 @@ class Batch:
 
     def _reopen(self, pool: int, event: ev.TaskReopened) -> None:
         run, task = task_key(event.task_id)
-        self._put(run, task, _REOPEN, (run, task, told(event.prompt), options(event.overrides)))
-        changed = [name for name in ("prompt", "overrides") if getattr(event, name) is not None]
-        payload = as_json({"changed": changed}) if changed else None
+        row = run, task, told(event.prompt), options(event.overrides), event.requested_model
+        self._put(run, task, _REOPEN, row)
+        changed = [name for name in ("prompt", "overrides", "requested_model") if getattr(event, name) is not None]
+        # What was sent before is kept here: the task's row has the prompt of its next attempt.
+        before = {} if event.previous_prompt is None else {"previous_prompt": event.previous_prompt}
+        payload = as_json({"changed": changed, **before}) if changed else None
         self._events.append((event.at, pool, "task_reopened", "pending", run, task, None, None, payload))
 
     def _verdict(self, pool: int, event: ev.TaskEvent) -> None:

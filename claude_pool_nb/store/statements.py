@@ -173,10 +173,12 @@ class Statements:
                 opened_attempts=task.c.attempts,
                 prompt=func.coalesce(bindparam("prompt"), task.c.prompt),
                 overrides=func.coalesce(bindparam("overrides"), task.c.overrides),
+                requested_model=func.coalesce(bindparam("requested_model"), task.c.requested_model),
             ),
             *TASK_KEY,
             "prompt",
             "overrides",
+            "requested_model",
         )
         self.progress_attempt = prepared(
             _of_attempt(attempt.update())
