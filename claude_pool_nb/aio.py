@@ -40,6 +40,7 @@ from claude_pool_nb.records import (
     TaskState,
     nano,
 )
+from claude_pool_nb.reopening import Reopening
 from claude_pool_nb.store import queries, shelf
 
 if TYPE_CHECKING:
@@ -48,7 +49,13 @@ if TYPE_CHECKING:
     from claude_pool_nb.sessions.base import Backend
 
 
-class AsyncPool(Accepting):
+KEPT_TABLES = 64
+"""Inputs of so many runs are kept as they were given; those of older runs are read from the ledger."""
+MANY_PROMPTS = 500
+"""A call with more prompts than this is prepared beside the loop."""
+
+
+class AsyncPool(Reopening):
     """A pool of Claude sessions for code that awaits.
 
     Takes the arguments of `Pool`; see there.
@@ -281,59 +288,6 @@ class AsyncPool(Accepting):
         """The ids of the tasks of a run (or of one task) that are not final."""
         records = [self.task_record(key)] if "." in key else self.task_records(key)
         return tuple(task.id for task in records if not task.state.is_final)
-
-    # -- again ---------------------------------------------------------------------------------------------------------
-
-    async def retry(self, run: str | Run | None = None, *, state: str = "failed", wait: bool = True) -> Run:
-        """Try the tasks of a run again that are in `state`; each keeps its id and row and gets a new attempt.
-
-        Args:
-            run: The run; None for the last one.
-            state: failed, cancelled, interrupted, or `all` for all that did not complete.
-            wait: Return when they are final.
-
-        Raises:
-            RunNotFound: there is no such run.
-        """
-        again = {"failed", "cancelled", "interrupted"}
-        if state not in again | {"all"}:
-            raise ConfigError(
-                f"state={state!r} cannot be tried again; choose from {', '.join(sorted(again | {'all'}))}"
-            )
-        return await self._reopen(run, again if state == "all" else {state}, wait=wait)
-
-    async def resume(self, run: str | Run | None = None, *, cancelled: bool = False, wait: bool = True) -> Run:
-        """Run what was interrupted (and, if asked, cancelled) of a run, also of a kernel that died.
-
-        Raises:
-            RunNotFound: there is no such run.
-        """
-        return await self._reopen(run, {"interrupted", "cancelled"} if cancelled else {"interrupted"}, wait=wait)
-
-    async def _reopen(self, which: str | Run | None, states: set[str], *, wait: bool) -> Run:
-        engine = self.engine
-        run = self.get_run(which.id if isinstance(which, Run) else which)
-        if not self._owns(run.id) and not self.run_record(run.id).finished_at:
-            await asyncio.to_thread(engine.ledger.recover)  # its kernel may have died since this pool was started
-        record, tasks = self.run_record(run.id), self.task_records(run.id)
-        chosen = [task for task in tasks if task.state in states]
-        if chosen:
-            known = self._owns(run.id)
-            specs = engine.intake.revive(record, chosen if known else tasks)
-            if not known:
-                engine.handle(inputs.Adopt(time.time(), record, specs))
-            ids = {task.id for task in chosen}
-            engine.handle(inputs.Reopen(time.time(), tuple(spec for spec in specs if spec.record.id in ids)))
-            await engine.committed()
-        self._last_run = run.id
-        return await self.finished(run) if wait else run
-
-    def _owns(self, run_id: str) -> bool:
-        try:
-            self.engine.state.run(run_id)
-        except RunNotFound:
-            return False
-        return True
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 

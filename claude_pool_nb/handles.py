@@ -7,7 +7,7 @@ asked. It works the same after a kernel restart, for a run of a pool that is gon
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.display.runs import RunSummary, run_html
@@ -177,9 +177,35 @@ class Run:
         """Stop what has not finished; `resume` goes on with it."""
         self._pool.stop_later(self.id, StopReason.INTERRUPT, kill=kill)
 
-    def retry(self, state: str = "failed", *, wait: bool = True) -> Run:
-        """Try its failed tasks again; each keeps its id and row and gets a new attempt."""
-        return self._pool.blocking.retry(self.id, state=state, wait=wait)
+    def retry(
+        self,
+        state: str | Iterable[str] | None = None,
+        *,
+        rows: Any = None,
+        template: str | None = None,
+        names: Mapping[str, Any] | None = None,
+        wait: bool = True,
+        **overrides: Any,
+    ) -> Run:
+        """Try its failed tasks again, or those rows that you choose, as they were or with a new template or options.
+
+        Each keeps its id and its row in the frame, and gets a new attempt; nothing has to be merged. What the attempts
+        so far gave and cost stays in `pool.attempts()`. The arguments are those of `Pool.retry`.
+
+        Raises:
+            ConfigError: something of this cannot be; nothing was changed and nothing spent.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["What is 6 * 7?", "What is 2 + 2?"])
+            ...     frame = run.retry(rows="output == '4'", template="{{ prompt }} And 20 + 3?").frame
+            ...     frame["attempts"].tolist(), frame["prompt"].tolist()
+            ([1, 2], ['What is 6 * 7?', 'What is 2 + 2? And 20 + 3?'])
+        """
+        return self._pool.blocking.retry(
+            self.id, state=state, rows=rows, template=template, names=names, wait=wait, **overrides
+        )
 
     def resume(self, *, cancelled: bool = False, wait: bool = True) -> Run:
         """Run what was interrupted (and, if asked, what was cancelled)."""

@@ -25,6 +25,7 @@ from claude_pool_nb.display.pools import PoolCard, pool_html
 from claude_pool_nb.engine.portal import InlineLoop, LoopThread, Portal
 from claude_pool_nb.errors import ConfigError, Interrupted, NoPool, PoolClosed, StoreError, nearest
 from claude_pool_nb.handles import OPEN_RUN_STATES, Run, Task
+from claude_pool_nb.pool_reopening import PoolReopening
 from claude_pool_nb.pool_views import PoolViews
 from claude_pool_nb.records import BudgetRecord, PoolStatus, SlotRecord, TaskResult
 
@@ -78,7 +79,7 @@ def _close_all() -> None:
 getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
-class Pool(PoolViews):
+class Pool(PoolReopening, PoolViews):
     """A pool of warm Claude sessions.
 
     Args:
@@ -359,41 +360,6 @@ class Pool(PoolViews):
 
         self.wait(self.aio.get_task(task_id), timeout_s)
         return completed(self.aio.task_result(task_id))
-
-    def retry(self, run: str | Run | None = None, *, state: str = "failed", wait: bool = True) -> Run:
-        """Try the tasks of a run again that are in `state`; each keeps its id and row and gets a new attempt.
-
-        Example:
-            >>> from claude_pool_nb import Pool
-            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
-            ...     run = pool.fan_out(["a poem"])
-            ...     pool.retry(run).counts()
-            {'completed': 1}
-        """
-        again = self._call(self.aio.retry(run, state=state, wait=False), then_waits=wait)
-        if wait:
-            self.wait(again)
-        return again
-
-    def resume(self, run: str | Run | None = None, *, cancelled: bool = False, wait: bool = True) -> Run:
-        """Run what was interrupted (and, if asked, cancelled) of a run, also of a kernel that died.
-
-        Example:
-            >>> from claude_pool_nb import Pool
-            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
-            ...     pool.pause()
-            ...     run = pool.fan_out(["a poem"], wait=False)
-            ...     run.interrupt()
-            ...     pool.unpause()
-            ...     pool.wait(run)
-            ...     before = str(pool.get_task("r1.1").state)
-            ...     before, pool.resume("r1").counts()
-            ('interrupted', {'completed': 1})
-        """
-        again = self._call(self.aio.resume(run, cancelled=cancelled, wait=False), then_waits=wait)
-        if wait:
-            self.wait(again)
-        return again
 
     def cancel(self, what: str = "all") -> int:
         """Cancel a task, a run, or everything that is not final; returns how many tasks were asked to stop.

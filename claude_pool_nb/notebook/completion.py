@@ -111,11 +111,11 @@ class PoolMatcher:
         action = parser.action_of(option)
         if action is None:
             return ()
-        if action.choices is not None:
-            return [str(choice) for choice in action.choices]
+        if offered := parser.offered(option):
+            return offered
         if action.dest in {"model", "fallback_model"}:
             return MODELS
-        if action.dest in {"schema", "into", "over"}:
+        if action.dest in {"schema", "into", "template"}:
             return self._variables("")
         if action.dest == "run":
             return self._run_ids()

@@ -77,8 +77,8 @@ def add_live_option(parser: VerbParser) -> None:
 def overrides_of(call: Call) -> dict[str, Any]:
     """The overrides that were written on a line, as keywords of `pool.run`."""
     args = call.args
-    given = {name: getattr(args, name) for name in PLAIN if getattr(args, name) is not None}
-    if args.tag:
+    given = {name: getattr(args, name) for name in PLAIN if getattr(args, name, None) is not None}
+    if getattr(args, "tag", None):
         given["tags"] = tuple(args.tag)
     if args.no_prime:
         given["prime"] = False

@@ -67,7 +67,7 @@ class VerbParser(argparse.ArgumentParser):
         self.cell = cell
         self.text_name = text_name
         self.text_help = text_help
-        self._verbatim: set[str] = set()
+        self._offered: dict[str, tuple[str, ...]] = {}
 
     # -- what argparse calls -------------------------------------------------------------------------------------------
 
@@ -130,6 +130,17 @@ class VerbParser(argparse.ArgumentParser):
     def action_of(self, option: str) -> argparse.Action | None:
         """The action behind an option string."""
         return self._option_string_actions.get(option)
+
+    def offer(self, action: argparse.Action, words: Iterable[str]) -> None:
+        """Have these words completed after an option that takes others too."""
+        self._offered[action.dest] = tuple(words)
+
+    def offered(self, option: str) -> tuple[str, ...]:
+        """The words that are completed after an option."""
+        action = self.action_of(option)
+        if action is None:
+            return ()
+        return tuple(map(str, action.choices)) if action.choices is not None else self._offered.get(action.dest, ())
 
     def takes_value(self, option: str) -> bool:
         """Whether an option is followed by a value."""

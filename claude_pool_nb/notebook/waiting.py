@@ -118,7 +118,14 @@ def _mode(call: Call) -> str:
     return str(getattr(call.args, "live", None) or call.magics.live)
 
 
-def check_spending(call: Call, design: Design) -> None:
+def say(text: str) -> None:
+    """Tell the reader of a cell something beside its value."""
+    from IPython.display import display
+
+    display({"text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
+
+
+def check_spending(call: Call, prompts: list[str], overrides: dict[str, Any]) -> None:
     """Ask before a cell spends a lot of real money.
 
     Raises:

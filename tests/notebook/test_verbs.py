@@ -26,6 +26,8 @@ from claude_pool_nb.analysis.design import Design
 from claude_pool_nb.analysis.estimates import Range
 from claude_pool_nb.analysis.preview import Preview
 from claude_pool_nb.handles import Run, Task
+from claude_pool_nb.notebook import waiting
+from claude_pool_nb.notebook.completion import PoolMatcher
 from claude_pool_nb.notebook.verbs import VERBS
 from tests.notebook.conftest import DEMO, Runner
 
@@ -363,6 +365,71 @@ def test_cancel_while_paused_then_retry_and_resume(demo: Runner) -> None:
     assert list(again["state"]) == ["completed", "completed"]
     assert list(again["task_id"]) == ["r1.1", "r1.2"]
     assert list(demo("%pool resume r1").value["state"]) == ["completed", "completed"]
+
+
+def test_retry_with_a_new_template_in_the_cell(demo: Runner) -> None:
+    """The body is rendered over the rows that are chosen, with the notebook's variables; the rows stay in place."""
+    demo("import pandas as pd\ndf = pd.DataFrame({'prompt': ['a', 'b', 'c'], 'n': [1, 2, 3]}, index=list('xyz'))")
+    demo("out = %pool fan_out df")
+    demo("mood = 'kindly'")
+    again = demo("%%pool retry --rows 'n > 1' --into again\nSay {{ n }} {{ mood }}, not {{ prompt }}").value
+    assert list(again["prompt"]) == ["a", "Say 2 kindly, not b", "Say 3 kindly, not c"]
+    assert list(again["attempts"]) == [1, 2, 2]
+    assert list(again.index) == list("xyz")
+    assert demo("again").value.equals(again)
+    demo("better = 'Only {{ n }}'\nmask = out.prompt == 'a'")
+    third = demo("%pool retry r1 --rows mask --template better -m demo-large").value
+    assert list(third["prompt"]) == ["Only 1", "Say 2 kindly, not b", "Say 3 kindly, not c"]
+    assert third["requested_model"].iloc[0] == "demo-large"
+    assert list(demo("%pool retry --rows 0,2 --state completed").value["attempts"]) == [3, 2, 3]
+
+
+def test_retry_of_nothing_says_so(demo: Runner) -> None:
+    """A retry that fits no row spends nothing and tells what there is."""
+    demo("%pool fan_out ['a', 'b']")
+    done = demo("%pool retry")
+    assert "nothing is tried again; there are 2 completed" in done.text
+    assert list(done.value["attempts"]) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind", "says"),
+    [
+        ("%pool retry --rows 'm > 1'", ConfigError, "no column 'm'"),
+        ("%pool retry --rows 'stat == 1'", ConfigError, "did you mean 'state'"),
+        ("%pool retry --rows 'n >'", UsageError, "no expression"),
+        ("%pool retry --rows short", ConfigError, "the mask has 1 values and the run 2 rows"),
+        ("%pool retry --rows 'n > least'", ConfigError, "written @least"),
+        ("%pool retry --state done", ConfigError, "state='done'"),
+        ("%pool retry --template tmpl", ConfigError, "no variable 'tmpl'"),
+        ("%pool retry --template least", ConfigError, "is a int"),
+        ("%%pool retry --template x\nbody", UsageError, "leave --template out"),
+        ("%%pool retry --rows 0\n{{ nn }}", ConfigError, "needs 'nn'"),
+        ("%%pool retry --rows 0\n{{ mood }}", ConfigError, "not kept with a run"),
+        ("%pool retry --model haikku --rows 0", ConfigError, "haikku"),
+        ("%pool retry --tag x", UsageError, "no option --tag"),
+    ],
+)
+def test_a_wrong_retry_is_one_line_and_spends_nothing(
+    demo: Runner, cell: str, kind: type[Exception], says: str
+) -> None:
+    """Nothing is reopened before all of a line is right."""
+    demo("import pandas as pd\nout = %pool fan_out pd.DataFrame({'prompt': ['a', 'b'], 'n': [1, 2]})")
+    demo("short, least = [True], 1")
+    failed = demo(cell)
+    assert isinstance(failed.error, kind), failed.error
+    assert says in str(failed.error)
+    assert len(str(failed.error).splitlines()) == 1
+    assert demo("%pool tasks").value["attempts"].tolist() == [1, 1]
+
+
+def test_retry_offers_its_words(demo: Runner, shell: InteractiveShell) -> None:
+    """States, runs and variables complete after retry."""
+    demo("%pool fan_out ['a']\nbetter = 'x'")
+    offers = PoolMatcher(shell.magics_manager.registry["PoolMagics"]).offers
+    assert offers("retry --state in")[1] == ["interrupted", "incomplete"]
+    assert offers("retry r")[1] == ["r1"]
+    assert "better" in offers("retry --template ")[1]
 
 
 # -- looking and steering ----------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from claude_pool_nb.handles import OPEN_RUN_STATES
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.overrides import add_live_option
 from claude_pool_nb.notebook.parser import VerbParser
-from claude_pool_nb.notebook.waiting import frame_of
+from claude_pool_nb.notebook.verbs.retry import check_again
+from claude_pool_nb.notebook.waiting import frame_of, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ def parser() -> VerbParser:
     )
     options.add_argument("run", nargs="?", metavar="RUN", help="r12; %%pool runs lists them")
     options.add_argument("--cancelled", action="store_true", help="also what was cancelled")
+    options.add_argument("--yes", action="store_true", help="spend more than a cell may spend unasked")
     add_live_option(options)
     return options
 
@@ -34,7 +36,9 @@ def run(call: Call) -> pd.DataFrame:
     """Resume, wait, and return the frame of the whole run."""
     pool, cancelled = call.pool, call.args.cancelled
     wanted = call.args.run or _latest(pool, cancelled)
-    return frame_of(call, lambda: pool.resume(wanted, cancelled=cancelled, wait=False))
+    again = pool.aio.planned_resume(wanted, cancelled=cancelled)
+    check_again(call, again)
+    return frame_of(call, lambda: pool.reopen(again, wait=False))
 
 
 def _latest(pool: Pool, cancelled: bool) -> str:
@@ -50,8 +54,5 @@ def _latest(pool: Pool, cancelled: bool) -> str:
     if mine.empty:
         raise RunNotFound(f"No run of the {pool.backend} backend was interrupted; `%pool runs` lists all of them")
     found = mine.iloc[-1]
-    from IPython.display import display
-
-    said = f"{found['run_id']} is the latest that was interrupted: {missing[mine.index[-1]]} of {found['total']} to run"
-    display({"text/plain": said}, raw=True)  # type: ignore[no-untyped-call]
+    say(f"{found['run_id']} is the latest that was interrupted: {missing[mine.index[-1]]} of {found['total']} to run")
     return str(found["run_id"])
