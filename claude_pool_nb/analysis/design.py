@@ -302,4 +302,5 @@ def _table(rows: Rows, labels: list[Any] | None, grid: Grid, cells: list[dict[st
         frame[name] = pd.Series(values).take(positions).array
     aside = [name for name in grid.values if name not in grid.columns()]
     told = [{name: shown(cell[name]) for name in aside} for cell in cells] if aside else None
-    return Table(frame, [one for one in told for _ in range(count)] * turns if told is not None else None)
+    nested = [name for name, values in rows.given.items() if any(isinstance(one, list | dict) for one in values)]
+    return Table(frame, [one for one in told for _ in range(count)] * turns if told is not None else None, nested)

@@ -3,9 +3,6 @@
 Invariants: the frame's own columns are the same, in the same order and of the same types, whatever is in it; rows are
 in the order of the input (row, then grid, then sample), runs oldest first; the frame of an unfinished run has every
 row.
-
-A task's `inputs` are JSON text `{"index": label or list of labels, "values": {column: value}}`; a run's `meta` may say
-more of them: `{"columns": [names in order], "dtypes": {name: pandas dtype}, "index_names": [names]}`.
 """
 
 from __future__ import annotations
@@ -19,6 +16,7 @@ from sqlalchemy import and_, case, func, literal, or_, select
 
 from claude_pool_nb.analysis import columns as col
 from claude_pool_nb.analysis.costs import TOKENS
+from claude_pool_nb.analysis.tables import restored
 from claude_pool_nb.errors import ConfigError, nearest
 from claude_pool_nb.records import TaskState
 from claude_pool_nb.schemas import fields_of
@@ -219,7 +217,7 @@ def _task_frame(
         "api_s": col.number(api_s),
         "permission_denials": col.text(denials),
     }
-    given, index = _inputs(inputs, [records[n][0] for n in sorted(set(run))])
+    given, index = restored(inputs, [metas[n] for n in sorted(set(run))])
     data = {(f"input_{name}" if name in own else name): values for name, values in given.items()}
     frame = pd.DataFrame({**data, **own}, index=index, copy=False)
     names = sorted({f"r{n}" for n in set(run)}) or list(runs or ())
@@ -253,43 +251,6 @@ def _answers(
         for name in answer:
             fields.setdefault(name, None)
     return {f"out_{name}": col.by_schema([a.get(name) for a in answers], form) for name, form in fields.items()}
-
-
-def _inputs(inputs: Sequence[str | None], metas: Sequence[str]) -> tuple[dict[str, Any], pd.Index | None]:
-    """The input columns, and the input's index."""
-    if not any(inputs):
-        return {}, None
-    given: list[dict[str, Any]] = [one or {} for one in _parsed(inputs)]
-    values: list[dict[str, Any]] = [one.get("values") or {} for one in given]
-    names: dict[str, None] = {}
-    dtypes: dict[str, str] = {}
-    index_names: list[str | None] | None = None
-    for meta in metas:
-        known = json.loads(meta)
-        names.update(dict.fromkeys(known.get("columns") or ()))
-        dtypes.update(known.get("dtypes") or {})
-        index_names = known.get("index_names") or index_names
-    for one in values:
-        names.update(dict.fromkeys(one))
-    data = {name: _typed([one.get(name) for one in values], dtypes.get(name)) for name in names}
-    if not all("index" in one for one in given):
-        return data, None
-    labels = [one["index"] for one in given]
-    if labels and all(isinstance(label, list) for label in labels):
-        return data, pd.MultiIndex.from_tuples([tuple(label) for label in labels], names=index_names)
-    name = index_names[0] if index_names else None
-    return data, pd.Index(pd.Series(col.inferred(labels)), name=name)
-
-
-def _typed(values: Sequence[Any], dtype: Any) -> Any:
-    """An input column in the type that it had, if it can be had again."""
-    found = col.inferred(values)
-    if dtype is None or dtype == "object":
-        return found
-    try:
-        return pd.Series(found).astype(dtype).array
-    except (ValueError, TypeError):
-        return found  # the values are right; only the type is another than it was
 
 
 def history_frame(ledger: Ledger, q: str | None = None, limit: int | None = 100) -> pd.DataFrame:
