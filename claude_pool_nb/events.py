@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from claude_pool_nb.records import (
     AttemptState,
     BudgetRecord,
+    EarlierAnswer,
     Failure,
     FailureKind,
     RunRecord,
@@ -81,6 +82,8 @@ class AttemptEnded(TaskEvent):
     result: TurnResult
     late: bool = False
     """Its task had moved on: the cost counts, the verdict does not."""
+    request: str | None = None
+    """Names the request that this answers, so that an identical one may be given the same answer; None for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,13 @@ class TaskPendingReview(TaskEvent):
 @dataclass(frozen=True, slots=True)
 class TaskCompleted(TaskEvent):
     """The task has its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCached(TaskEvent):
+    """The task has its answer without an attempt: that of an earlier task to the same request."""
+
+    answer: EarlierAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +265,7 @@ TASK_STATE_OF: dict[type[Event], TaskState] = {
     TaskPendingAgain: TaskState.PENDING,
     TaskPendingReview: TaskState.PENDING_REVIEW,
     TaskCompleted: TaskState.COMPLETED,
+    TaskCached: TaskState.COMPLETED,
     TaskFailed: TaskState.FAILED,
     TaskCancelled: TaskState.CANCELLED,
     TaskInterrupted: TaskState.INTERRUPTED,

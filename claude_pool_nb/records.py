@@ -494,6 +494,23 @@ class TaskResult:
     """Its tags."""
     backend: str = "claude"
     """`demo` answers are made up and its dollars are play money."""
+    cached: bool = False
+    """True if nobody was asked: an earlier answer to the same request, or one from a tape."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierAnswer:
+    """An answer in the ledger that an identical request gets again, free.
+
+    Example:
+        >>> EarlierAnswer("r3.5", TurnResult(output="hi")).result.cost_nano
+        0
+    """
+
+    task_id: str
+    """The task that was given it."""
+    result: TurnResult
+    """The answer and the model that gave it. It cost nothing and used no tokens, because nobody is asked again."""
 
     def parsed(self, kind: type[T]) -> T:
         """The structured answer as an instance of the type that was given as `schema`.
@@ -543,6 +560,8 @@ class PoolStatus:
     """Why it is paused; None if it is not."""
     closed: bool = False
     """True once it takes no more work."""
+    warming: tuple[str, ...] = ()
+    """Tasks that go ahead to warm the prompt cache, while others that share their prefix wait for them."""
 
     @property
     def pending(self) -> int:

@@ -309,7 +309,8 @@ class AttemptDesk(SlotDesk):
         known = result.cost_basis is not CostBasis.UNKNOWN
         if known and (state is AttemptState.COMPLETED or (state is AttemptState.FAILED and cost)):
             self._money.estimate(record.profile, record.requested_model).add(cost)
-        self._events.append(AttemptEnded(given.at, task.id, given.attempt, state, result))
+        request = given.request if state is AttemptState.COMPLETED else None
+        self._events.append(AttemptEnded(given.at, task.id, given.attempt, state, result, request=request))
 
     def _book_late(self, task: TaskEntry, given: AttemptDone) -> None:
         """An attempt that was replaced, or ended already, says what it cost: book what was not booked yet."""

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from claude_pool_nb.records import BudgetRecord, RetryPolicy, RunRecord, StopReason, TaskRecord, TurnResult, Usage
+from claude_pool_nb.records import (
+    BudgetRecord,
+    EarlierAnswer,
+    RetryPolicy,
+    RunRecord,
+    StopReason,
+    TaskRecord,
+    TurnResult,
+    Usage,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,8 @@ class TaskSpec:
     """Tasks with the same key share a long prefix: the first goes alone until its answer begins. None: no priming."""
     deadline_at: float | None = None
     """It fails (kind timeout) if it has not been started by then."""
+    answer: EarlierAnswer | None = None
+    """What an identical request was answered: a submitted task that has this is completed with it, and never sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,8 @@ class AttemptDone(Input):
     result: TurnResult
     stopped: StopReason | None = None
     """Set if the pool (not the API or the CLI) stopped it: its failure is the pool's doing."""
+    request: str | None = None
+    """Names the request that was sent, if its answer may be given to an identical one."""
 
 
 @dataclass(frozen=True, slots=True)

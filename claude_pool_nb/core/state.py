@@ -18,6 +18,7 @@ Invariants (proven by `tests/unit/core/test_invariants.py`):
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from heapq import heappush
 from typing import Any
 
@@ -58,12 +59,14 @@ from claude_pool_nb.events import (
     PoolUnpaused,
     RunAccepted,
     RunAdopted,
+    TaskCached,
     TaskReopened,
     Warned,
 )
 from claude_pool_nb.records import (
     AttemptRecord,
     AttemptState,
+    EarlierAnswer,
     RunRecord,
     RunState,
     SlotState,
@@ -193,18 +196,28 @@ class PoolState(AttemptDesk):
         run.state = RunState.PENDING
         records = tuple(spec.record for spec in given.tasks)
         self._events.append(RunAccepted(at, run.accepted, records))
-        for spec in given.tasks:
-            self._queue.push(self._add_task(spec, run))
-            if spec.deadline_at is not None:
-                task = self._tasks[spec.record.id]
-                heappush(self._deadlines, (spec.deadline_at, task.order, task))
         run.open = len(given.tasks)
         self._counts[TaskState.PENDING] += run.open
-        self._warn_roles(given.tasks, at)
+        for spec in given.tasks:
+            task = self._add_task(spec, run)
+            if spec.answer is not None:
+                continue
+            self._queue.push(task)
+            if spec.deadline_at is not None:
+                heappush(self._deadlines, (spec.deadline_at, task.order, task))
+        for spec in given.tasks:
+            if spec.answer is not None:
+                self._answer(self._tasks[spec.record.id], spec.answer, at)
+        self._warn_roles(tuple(spec for spec in given.tasks if spec.answer is None), at)
         if run.open:
             self._pause_run(run, at)
         else:
             self._change_run(run, RunState.COMPLETED, at)
+
+    def _answer(self, task: TaskEntry, answer: EarlierAnswer, at: float) -> None:
+        """A task that was answered before is completed without a slot, an attempt or money."""
+        task.spec = replace(task.spec, answer=None)  # the event has it from here on
+        self._finish(task, TaskState.COMPLETED, TaskCached(at, task.id, answer))
 
     def _refuse_unfit(self, run: RunRecord, tasks: tuple[TaskSpec, ...], states: tuple[TaskState, ...]) -> None:
         """Refuse a run that is here already, or whose tasks cannot be taken over as they are."""

@@ -222,6 +222,8 @@ class Batch:
                     self._progress(pool, event)
                 case ev.TaskReopened():
                     self._reopen(pool, event)
+                case ev.TaskCached():
+                    self._answered(pool, event)
                 case ev.TaskEvent():
                     self._verdict(pool, event)
                 case ev.RunChanged() | ev.RunAdopted():
@@ -280,7 +282,7 @@ class Batch:
             _ATTEMPT,
             (
                 *key, budget_id, event.slot_id, "running", 0, event.requested_model, reserved, 0, None, 0, 0, 0, 0, 0,
-                event.at, None, None, None, 0, None, None, None, None, None, None, None, None, None, None, None,
+                event.at, None, None, None, 0, None, None, None, None, None, None, None, None, None, None, None, None,
             ),
         )  # fmt: skip
         self._reserved[key] = (budget_id, reserved)
@@ -338,6 +340,25 @@ class Batch:
         before = {} if event.previous_prompt is None else {"previous_prompt": event.previous_prompt}
         payload = as_json({"changed": changed, **before}) if changed else None
         self._events.append((event.at, pool, "task_reopened", "pending", run, task, None, None, payload))
+
+    def _answered(self, pool: int, event: ev.TaskCached) -> None:
+        """A task completed with an earlier answer: number 0, because nothing was attempted."""
+        run, task = task_key(event.task_id)
+        result, at = event.answer.result, event.at
+        self._put(
+            run,
+            task,
+            _ATTEMPT,
+            (
+                run, task, 0, None, "", "completed", 0, None, 0, 0, result.cost_basis.value, 0, 0, 0, 0, 0, at, at,
+                None, None, 0, result.model, None, None, None, None, None, None, None,
+                as_json(result.warnings) if result.warnings else None,
+                None if result.structured is None else as_json(result.structured), None, storable(result.output),
+            ),
+        )  # fmt: skip
+        self._put(run, task, _VERDICT, (run, task, "completed", at, None, None, None, None))
+        payload = as_json({"answer_of": event.answer.task_id})
+        self._events.append((at, pool, "task_cached", "completed", run, task, None, None, payload))
 
     def _verdict(self, pool: int, event: ev.TaskEvent) -> None:
         run, task = task_key(event.task_id)
@@ -531,7 +552,7 @@ def ended_values(event: ev.AttemptEnded) -> Row:
         event.at, result.duration_s, result.api_s, int(result.wrote), result.model, result.session_id, *why, denials,
         as_json(result.warnings) if result.warnings else None,
         None if result.structured is None else as_json(result.structured),
-        storable(result.output),
+        event.request, storable(result.output),
     )  # fmt: skip
 
 

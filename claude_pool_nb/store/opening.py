@@ -23,13 +23,20 @@ from claude_pool_nb.errors import ConfigError, StoreCorrupt, StoreError, StoreFu
 from claude_pool_nb.store import schema
 from claude_pool_nb.store.statements import as_sqlalchemy
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The schema that this code writes."""
 
 APPLICATION_ID = 0x436C506E
 """Marks an SQLite file as a ledger."""
 
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {}
+
+def _name_requests(connection: Connection) -> None:
+    """Version 2: attempts name their request, so that an identical one can be answered from the ledger."""
+    connection.execute(text("ALTER TABLE attempt ADD COLUMN request TEXT"))
+    schema.attempt_request.create(connection)
+
+
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _name_requests}
 """From a version to the step that makes it the next one. Steps run in one transaction with everything after them."""
 
 MEMORY = ":memory:"

@@ -112,7 +112,7 @@ USED = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_token
 ENDED = (
     "state", "late", "cost_nano", "cost_basis", *USED, "turns", "finished_at", "duration_s", "api_s", "wrote", "model",
     "session_id", "failure_kind", "error_type", "http_status", "retry_after_s", "error", "denials", "warnings",
-    "structured", "output",
+    "structured", "request", "output",
 )  # fmt: skip
 
 

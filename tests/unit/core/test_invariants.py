@@ -13,6 +13,7 @@ from claude_pool_nb.core import commands as c
 from claude_pool_nb.core import inputs as i
 from claude_pool_nb.errors import ConfigError, PoolClosed
 from claude_pool_nb.records import (
+    EarlierAnswer,
     Failure,
     FailureKind,
     RetryPolicy,
@@ -47,6 +48,7 @@ TASKS = st.fixed_dictionaries(
         "worst_case_nano": st.integers(0, 60),
         "prime_key": st.sampled_from(["p", "q"]),
         "deadline_in": st.floats(0.5, 400),
+        "answer": st.just(EarlierAnswer("r0.1", TurnResult(output="known"))),
     },
 )
 FAILURES = st.builds(
@@ -93,10 +95,13 @@ class Pools(RuleBasedStateMachine):
             elif isinstance(event, e.TaskReopened):
                 self.openings[event.task_id] += 1
                 self.stopped.discard(event.task_id)
-            elif isinstance(event, (e.TaskCompleted, e.TaskFailed, e.TaskCancelled, e.TaskInterrupted)):
+            elif isinstance(event, (e.TaskCompleted, e.TaskCached, e.TaskFailed, e.TaskCancelled, e.TaskInterrupted)):
                 self.endings[event.task_id] = self.endings.get(event.task_id, 0) + 1
                 assert self.endings[event.task_id] == self.openings[event.task_id]  # 1: exactly once per opening
                 assert event.task_id in [t for x in world.last if isinstance(x, c.Tell) for t in x.task_ids]
+                if isinstance(event, e.TaskCached):  # it takes nothing: no slot, no attempt, no money
+                    assert state.task(event.task_id).attempts == 0
+                    assert event.task_id not in {command.task_id for command in sent}
             elif isinstance(event, e.TaskRunning):
                 assert event.task_id not in self.stopped  # 5
                 # 3: the ledger refuses nothing that the core could have known

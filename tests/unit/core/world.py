@@ -30,6 +30,7 @@ FROM = {
     e.TaskWaiting: {TaskState.RUNNING},
     e.TaskPendingAgain: {TaskState.WAITING},
     e.TaskCompleted: {TaskState.RUNNING},
+    e.TaskCached: {TaskState.PENDING},
     e.TaskFailed: {TaskState.RUNNING, TaskState.PENDING, TaskState.WAITING},
     e.TaskCancelled: {TaskState.RUNNING, TaskState.PENDING, TaskState.WAITING},
     e.TaskInterrupted: {TaskState.RUNNING, TaskState.PENDING, TaskState.WAITING},
@@ -142,7 +143,7 @@ class Ledger:
                 )
             case e.TaskInterrupted():
                 return replace(row, finished_at=at, error=event.error)
-            case e.TaskCompleted() | e.TaskCancelled():
+            case e.TaskCompleted() | e.TaskCached() | e.TaskCancelled():
                 return replace(row, finished_at=at)
             case e.TaskReopened():
                 prompt = row.prompt if event.prompt is None else event.prompt

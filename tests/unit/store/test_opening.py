@@ -13,8 +13,9 @@ from sqlalchemy import Connection, text
 
 from claude_pool_nb import events as ev
 from claude_pool_nb.errors import ConfigError, StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreTooNew
-from claude_pool_nb.records import TaskState
+from claude_pool_nb.records import AttemptState, TaskState, TurnResult
 from claude_pool_nb.store import opening, queries
+from claude_pool_nb.store.answers import find_answers
 from claude_pool_nb.store.ledger import Ledger
 
 from .conftest import Writes, writes_into
@@ -188,14 +189,14 @@ def test_an_older_ledger_is_migrated_whole_or_not_at_all(
         Ledger.open(path)
     with sqlite3.connect(path) as other:
         assert "mood" not in {row[1] for row in other.execute("PRAGMA table_info(task)")}
-        assert other.execute("PRAGMA user_version").fetchone() == (1,)
+        assert other.execute("PRAGMA user_version").fetchone() == (opening.SCHEMA_VERSION - 1,)
     with Ledger.open(path) as ledger:
         assert [task.prompt for task in queries.tasks(ledger, run)] == ["a", "b"]
     with sqlite3.connect(path) as other:
         assert other.execute("SELECT DISTINCT mood FROM task").fetchall() == [("glad",)]
-        assert other.execute("PRAGMA user_version").fetchone() == (2,)
+        assert other.execute("PRAGMA user_version").fetchone() == (opening.SCHEMA_VERSION,)
     Ledger.open(path).close()
-    assert calls == [1, 1]
+    assert calls == [opening.SCHEMA_VERSION - 1] * 2
 
 
 def test_a_full_disk_fails_the_write_which_may_be_made_again(path: Path) -> None:
@@ -249,3 +250,28 @@ def test_readers_see_one_moment_and_hold_nobody_up(path: Path) -> None:
         for thread in threads:
             thread.join(10)
         assert seen == [1] * 8
+
+
+def test_a_ledger_of_version_1_is_brought_up(path: Path) -> None:
+    """A ledger whose attempts have no names for their requests is migrated with all that is in it, and takes them."""
+    with Ledger.open(path) as ledger:
+        writes = writes_into(ledger)
+        run = writes.accept(["a", "b"])
+        writes.start(f"{run}.1")
+        writes.finish(f"{run}.1", output="before")
+    with sqlite3.connect(path) as other:
+        other.executescript(
+            "DROP INDEX attempt_request; ALTER TABLE attempt DROP COLUMN request;"
+            "UPDATE meta SET value = 1 WHERE key = 'schema_version'; PRAGMA user_version = 1"
+        )
+    with Ledger.open(path) as ledger:
+        writes = writes_into(ledger)
+        writes.start(f"{run}.2")
+        result = TurnResult(output="after")
+        writes(ev.AttemptEnded(1.0, f"{run}.2", 1, AttemptState.COMPLETED, result, request="name"))
+        outputs = [queries.attempts(ledger, f"{run}.{number}")[0].result for number in (1, 2)]
+        assert [result.output for result in outputs if result] == ["before", "after"]
+        assert find_answers(ledger, ["name"])["name"].task_id == f"{run}.2"
+        with ledger.reading() as connection:
+            plan = connection.execute(text("EXPLAIN QUERY PLAN SELECT 1 FROM attempt WHERE request IN ('x', 'y')"))
+            assert "attempt_request" in str(plan.all())
