@@ -245,6 +245,9 @@ class PoolConfig(_Level):
     """Must be set for permission_mode='bypassPermissions', which lets every tool run unasked."""
     prime: bool = True
     """Of tasks with a long common prefix let the first go alone, so that the others read it from the prompt cache."""
+    cache: bool = False
+    """An identical request that was answered before gets that answer from the ledger, free. Tasks with tools or in a
+    conversation are always sent."""
     cwd: Any = None
     """Working directory; None: an empty private one (prompt) or the notebook's (agent)."""
     cli_path: Any = None
@@ -386,6 +389,9 @@ class TaskOverrides(_Level):
     """Working directory."""
     prime: bool | Unset | None = None
     """May wait for a first task that warms the prompt cache."""
+    cache: bool | Unset | None = None
+    """An identical request that was answered before gets that answer from the ledger, free, marked `cached`: no slot,
+    no tokens, $0. Identical is the same model, system prompt, prompt, schema, effort, max_output_tokens and sample."""
 
 
 def resolve(
@@ -468,6 +474,7 @@ def resolve(
         idle_timeout_s=_idle_timeout(pool, slot, task),
         retry=pick("retry", RetryPolicy()),
         prime=pick("prime", True),
+        cache=pick("cache", False),
         slot_assignment_timeout_s=pool.slot_assignment_timeout_s,
         max_tasks_per_process=pool.max_tasks_per_process,
         max_rss_bytes=pool.max_rss_bytes,
@@ -475,6 +482,9 @@ def resolve(
         demo_latency_s=pool.demo_latency_s,
     )
     _refuse_contradictions(config, strict=pool.strict_budget, backend=backend)
+    asked_here = task.cache is True or (task == _NO_TASK and slot == _NO_SLOT)
+    if config.cache and asked_here and (why := config.why_not_cached) is not None:
+        raise ConfigError(f"cache=True cannot work: {why}, so the answer depends on more than the request")
     return config
 
 

@@ -424,6 +424,7 @@ CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = MappingProxyType(
         "demo_latency_s": _number(0, unit=" seconds"),
         "retry": _retry,
         "prime": _boolean,
+        "cache": _boolean,
         "min_slots": _integer(1),
         "max_slots": _integer(1),
         "max_restarts": _integer(0),

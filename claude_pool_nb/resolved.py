@@ -78,6 +78,8 @@ class ResolvedConfig:
     """Which failures are tried again."""
     prime: bool = True
     """May wait for a first task that warms the prompt cache."""
+    cache: bool = False
+    """An identical request that was answered before gets that answer, free."""
     slot_assignment_timeout_s: float | None = None
     """A task that has not started after this time fails."""
     max_tasks_per_process: int | None = None
@@ -104,6 +106,24 @@ class ResolvedConfig:
         """
         return _launch_key(self)
 
+    @property
+    def why_not_cached(self) -> str | None:
+        """Why an answer depends on more than the request and cannot be given to an identical one; None if it can.
+
+        Example:
+            >>> ResolvedConfig().why_not_cached is None
+            True
+            >>> ResolvedConfig(conversation="talk").why_not_cached
+            'its conversation goes on'
+        """
+        if self.conversation is not None or self.slot_mode is SlotMode.PERSISTENT:
+            return "its conversation goes on"
+        if self.tools != () or self.mcp_servers != "{}":
+            return "it has tools"
+        if self.setting_sources:
+            return f"it reads settings files ({', '.join(self.setting_sources)})"
+        return None
+
 
 _NOT_FIXED_AT_LAUNCH = frozenset(
     {
@@ -116,6 +136,7 @@ _NOT_FIXED_AT_LAUNCH = frozenset(
         "idle_timeout_s",
         "retry",
         "prime",
+        "cache",
         "slot_assignment_timeout_s",
         "max_tasks_per_process",
         "max_rss_bytes",

@@ -100,6 +100,8 @@ class Settings:
     """An attempt from which nothing is heard for this long is stopped."""
     prime: bool | None = None
     """Let the first task of many with a long common prefix go alone."""
+    cache: bool | None = None
+    """Give identical requests the answer that they had before, free."""
     unattended_mode: bool | None = None
     """Deny at once what would ask."""
     allow_bypass: bool | None = None

@@ -396,15 +396,25 @@ class Engine:
         if options.conversation is not None:
             intake.conversations.turned(options.conversation, runner, result)
         self._ending = command.slot_id
-        self._done(task_id, attempt, result, stopped)
+        request = None
+        if result.failure is None and self.intake.requests.answers(options, result.model):
+            request = self.intake.request_of(record, options)
+        self._done(task_id, attempt, result, stopped, request)
         self._ending, reset, self._reset_next = None, self._reset_next, None
         if reset is not None:
             await self._reset_slot(reset)  # here and now: a session that forgets at once is ready in the same tick
 
-    def _done(self, task_id: str, attempt: int, result: TurnResult, stopped: StopReason | None) -> None:
+    def _done(
+        self,
+        task_id: str,
+        attempt: int,
+        result: TurnResult,
+        stopped: StopReason | None,
+        request: str | None = None,
+    ) -> None:
         for warning in result.warnings:
             self.watchers.warn(warning)
-        self.handle(inputs.AttemptDone(time.time(), task_id, attempt, result, stopped))
+        self.handle(inputs.AttemptDone(time.time(), task_id, attempt, result, stopped, request))
 
     # -- who waits -----------------------------------------------------------------------------------------------------
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from claude_pool_nb import pricing
 from claude_pool_nb.config import PoolConfig, ResolvedConfig, SlotConfig, TaskOverrides, resolve
 from claude_pool_nb.core.inputs import TaskSpec
 from claude_pool_nb.engine.conversations import Conversations
+from claude_pool_nb.engine.requests import Requests
 from claude_pool_nb.errors import ConfigError, RunNotFound
-from claude_pool_nb.records import RunRecord, TaskRecord, nano
+from claude_pool_nb.records import EarlierAnswer, RunRecord, TaskRecord, nano
 from claude_pool_nb.redact import redact, redact_json
 from claude_pool_nb.sessions.base import Backend
 
@@ -88,11 +89,19 @@ class Intake:
     conversations: Conversations
     slot_configs: dict[str, SlotConfig] = field(default_factory=dict)
     context: dict[str, str] = field(default_factory=dict)
+    find_answers: Callable[[Iterable[str]], Mapping[str, EarlierAnswer]] | None = None
+    """Looks in the ledger for answers to requests of these names."""
+    requests: Requests = field(init=False)
+    """Names requests, so that identical ones are known."""
     _notes: dict[str, _TaskNote] = field(default_factory=dict)
     _secret_prompts: dict[str, str] = field(default_factory=dict)
     """Texts that hold a secret: the records have them redacted."""
     _resolved: dict[tuple[str, str | None, int], ResolvedConfig] = field(default_factory=dict)
     _configs: dict[str, PoolConfig] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Names are of this pool's backend."""
+        self.requests = Requests(self.backend.info)
 
     # -- options -------------------------------------------------------------------------------------------------------
 
@@ -155,6 +164,12 @@ class Intake:
     def prompt_of(self, task: TaskRecord) -> str:
         """The text to send."""
         return self._secret_prompts.get(task.id, task.prompt)
+
+    def request_of(self, task: TaskRecord, options: ResolvedConfig) -> str | None:
+        """The name of what is sent with these options; None if its answer must not be given to another request."""
+        if task.id in self._secret_prompts:
+            return None  # two secrets look alike in the ledger
+        return self.requests.name(task.prompt, options, task.sample)
 
     def forget(self, task_ids: Iterable[str]) -> None:
         """The core holds these tasks no more: what is needed to run them again is in the ledger."""
@@ -225,7 +240,31 @@ class Intake:
                 created_at=now,
             )
             made.append(self._spec(record, prompt, plan))
-        return tuple(made)
+        return self.answered(made)
+
+    def answered(self, specs: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
+        """The same specs; those with `cache` whose request was answered before have that answer.
+
+        Raises:
+            StoreError: the ledger cannot be read.
+        """
+        wanted: dict[str, set[str]] = {}
+        for spec in specs:
+            task = spec.record
+            if self.find_answers is not None and self.options_of(task.id).cache:
+                note = self._notes[task.id]
+                options = self._wherever(note.overrides, task.role, self.options_of(task.id), note.config)
+                wanted[task.id] = set(filter(None, (self.request_of(task, each) for each in options)))
+        if self.find_answers is None or not any(wanted.values()):
+            return tuple(specs)
+        found = self.find_answers({name for names in wanted.values() for name in names})
+        answers = (
+            next((found[name] for name in wanted.get(spec.record.id, ()) if name in found), None) for spec in specs
+        )
+        return tuple(
+            spec if answer is None else replace(spec, answer=answer)
+            for spec, answer in zip(specs, answers, strict=True)
+        )
 
     def _plan(self, overrides: TaskOverrides, config: PoolConfig | None = None) -> _Plan:
         options = self.resolve(overrides, None, config)

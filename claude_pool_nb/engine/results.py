@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from claude_pool_nb.events import AttemptEnded, Event
+from claude_pool_nb.events import AttemptEnded, Event, TaskCached
 from claude_pool_nb.records import (
     AttemptRecord,
+    AttemptState,
     CostBasis,
     Denial,
     Failure,
@@ -82,7 +83,7 @@ def result_of(task: TaskRecord, attempts: Sequence[AttemptRecord], backend: str)
         model=turn.model,
         requested_model=task.requested_model,
         session_id=turn.session_id,
-        slot_id=last.slot_id if last is not None else None,
+        slot_id=last.slot_id or None if last is not None else None,
         attempts=task.attempts,
         structured=turn.structured,
         denials=turn.denials,
@@ -93,6 +94,7 @@ def result_of(task: TaskRecord, attempts: Sequence[AttemptRecord], backend: str)
         api_s=turn.api_s,
         tags=task.tags,
         backend=backend,
+        cached=backend == "replay" or (task.state is TaskState.COMPLETED and not task.attempts),
     )
 
 
@@ -100,6 +102,8 @@ def ended_by_task(uncommitted: Iterable[Event]) -> dict[str, list[AttemptEnded]]
     """The attempts that are over and not in the ledger yet: what was paid for is shown, whatever the disk says."""
     found: dict[str, list[AttemptEnded]] = {}
     for event in uncommitted:
+        if isinstance(event, TaskCached):  # an answer without an attempt is kept as number 0
+            event = AttemptEnded(event.at, event.task_id, 0, AttemptState.COMPLETED, event.answer.result)  # noqa: PLW2901
         if isinstance(event, AttemptEnded) and not event.late:
             found.setdefault(event.task_id, []).append(event)
     return found

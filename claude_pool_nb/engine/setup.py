@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from claude_pool_nb.engine.intake import Intake
 from claude_pool_nb.errors import ConfigError, NotYetSupported, UnknownOption, nearest
 from claude_pool_nb.sessions.base import Backend
 from claude_pool_nb.store import queries, shelf
+from claude_pool_nb.store.answers import find_answers
 from claude_pool_nb.store.ledger import Ledger
 
 BACKENDS = ("claude", "demo")
@@ -157,6 +159,7 @@ async def assemble(setup: Setup) -> Engine:
     try:
         conversations = Conversations(ledger)
         intake = Intake(config, backend, conversations, slot_configs=slot_configs)
+        intake.find_answers = partial(find_answers, ledger)
         intake.context.update(shelf.list_context(ledger, setup.scope))
         options = [intake.resolve(None, None), *(intake.resolve(None, slot_id) for slot_id in slot_configs)]
         warnings = await backend.check(options[0], setup.slots)
