@@ -84,11 +84,15 @@ def attempt_frame(
         "permission_denials": (a.denials, col.text),
         "warnings": (a.warnings, col.text),
     }
-    query = select(a.run, a.task, a.number, *(column for column, _ in selected.values())).select_from(
-        schema.attempt.join(schema.task, and_(t.run == a.run, t.number == a.task))
-        .join(schema.run, r.number == a.run)
-        .outerjoin(schema.budget, schema.budget.c.id == a.budget_id)
-    )
+    query = (
+        select(a.run, a.task, a.number, *(column for column, _ in selected.values()))
+        .select_from(
+            schema.attempt.join(schema.task, and_(t.run == a.run, t.number == a.task))
+            .join(schema.run, r.number == a.run)
+            .outerjoin(schema.budget, schema.budget.c.id == a.budget_id)
+        )
+        .where(a.number > 0)
+    )  # an earlier answer that was given again is no attempt
     if run_ids is not None:
         query = query.where(a.run.in_(queries.run_numbers(run_ids)))
     if task_id is not None:

@@ -49,7 +49,8 @@ def task_frame(
     """One row per task: input columns first, then the columns of `TASK_COLUMNS`.
 
     Cost and tokens are sums over all attempts of a task, `cost_basis` the weakest of theirs; output, model, slot and
-    times spent are those of the last attempt. `cached` is True for answers that came from a tape.
+    times spent are those of the last attempt. `cached` is True for answers for which nobody was asked: from a tape, or
+    (with `cache`) from an earlier task with the same request; these have no attempts, no slot, no tokens and cost $0.
 
     Args:
         ledger: where to read.
@@ -191,7 +192,7 @@ def _task_frame(
         "conversation": col.text(conversation),
         "requested_model": col.category(requested_model),
         "model": col.category(model),
-        "slot_id": col.category(slot_id),
+        "slot_id": col.category([slot or None for slot in slot_id]),
         "session_id": col.text(session_id),
         "state": col.task_state(state),
         "prompt": col.text(prompt),
@@ -201,7 +202,12 @@ def _task_frame(
         "error_type": col.category(error_type),
         "error": col.text(error),
         "attempts": col.whole(attempts),
-        "cached": col.flag([name == "replay" for name in backend]),
+        "cached": col.flag(
+            [
+                name == "replay" or (not tries and now == "completed")
+                for name, tries, now in zip(backend, attempts, state, strict=True)
+            ]
+        ),
         "cost_usd": col.dollars([nanos or 0 for nanos in cost]),
         "cost_basis": col.cost_basis(basis),
         "input_tokens": col.integer(input_tokens),

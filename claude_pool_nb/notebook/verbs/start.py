@@ -91,6 +91,8 @@ def options_of(call: Call) -> dict[str, Any]:
         options["unattended_mode"] = True
     if args.no_prime:
         options["prime"] = False
+    if args.cache:
+        options["cache"] = True
     if args.retry_attempts is not None:
         options["retry"] = retry_policy(args.retry_attempts)
     return options
