@@ -214,6 +214,7 @@ class Board:
             budget=self.budget,
             paused=self._paused,
             closed=self._draining,
+            warming=self._queue.warming(),
         )
 
     def __repr__(self) -> str:

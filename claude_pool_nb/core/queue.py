@@ -161,6 +161,15 @@ class Queue:
                 return
         del self._talks[conversation]
 
+    def warming(self) -> tuple[str, ...]:
+        """The tasks that go alone to warm the prompt cache for others that stand behind them."""
+        leaders: dict[str, None] = {}
+        for lane in list(self._lanes.values()):  # another thread may look while one is added
+            leader = lane.gate.leader if lane.gate is not None else None
+            if leader is not None and any(item[3].lane is lane for item in tuple(lane.heap)):
+                leaders[leader] = None
+        return tuple(leaders)
+
     def pick(self, idle: Collection[SlotEntry], at: float, slots: int) -> Pick | None:
         """Who is next for these idle slots, and where.
 

@@ -66,6 +66,20 @@ def budget_line(budget: BudgetRecord | None) -> str:
     return f"{spent}{reserved}{limit} (budget {budget.name!r}, since {since}{play})"
 
 
+def warming_line(status: PoolStatus) -> str:
+    """Why tasks wait although slots are free: one of them goes first; empty if none does.
+
+    Example:
+        >>> warming_line(PoolStatus("p1", "claude", warming=("r1.1",)))
+        'warming the prompt cache: r1.1 goes first, the others read what it writes'
+    """
+    if not status.warming:
+        return ""
+    first = ", ".join(status.warming)
+    verb, written = ("goes", "it writes") if len(status.warming) == 1 else ("go", "they write")
+    return f"warming the prompt cache: {first} {verb} first, the others read what {written}"
+
+
 def _states(numbers: Mapping[str, int]) -> str:
     """`3 completed, 1 failed`, in the order given, without zeros."""
     return ", ".join(f"{number:,} {state}" for state, number in numbers.items() if number) or "none"
@@ -74,6 +88,7 @@ def _states(numbers: Mapping[str, int]) -> str:
 def _rows(card: PoolCard) -> list[tuple[str, str]]:
     status = card.status
     rows = [("slots", _states(status.slots)), ("tasks", _states(status.tasks)), ("budget", budget_line(status.budget))]
+    rows += [("waiting", warming_line(status))] if status.warming else []
     options = " · ".join(part for part in (card.profile and f"profile {card.profile}", card.model) if part)
     rows += [("sessions", options)] if options else []
     rows += [("ledger", card.store)] if card.store else []
@@ -104,7 +119,7 @@ def pool_html(card: PoolCard) -> str:
         >>> "4 slots" in pool_html(PoolCard(PoolStatus(pool_id="p1", backend="demo", slots={"idle": 4})))
         True
     """
-    volatile_rows = {"tasks", "budget", "ledger", "slots"}
+    volatile_rows = {"tasks", "budget", "ledger", "slots", "waiting"}
     rows = [
         (name, html.volatile(value) if name in volatile_rows else html.escape(value)) for name, value in _rows(card)
     ]

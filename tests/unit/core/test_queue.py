@@ -125,6 +125,19 @@ def test_a_first_task_that_fails_hands_its_turn_on() -> None:
     assert world.running() == ["r1.2"]
 
 
+def test_who_warms_the_cache_for_others_is_told() -> None:
+    """While others wait for it the first task is named; alone, begun, or with nobody left behind it, it is not."""
+    shared = {"prime_key": "p"}
+    world = World(3).open().submit(shared)
+    assert world.state.status().warming == ()
+    world.submit(shared, shared, {"prime_key": "q"}, {"prime_key": "q"})
+    assert world.state.status().warming == ("r1.1", "r2.3")
+    world.stop("r2.1", "r2.2")
+    assert world.state.status().warming == ("r2.3",)
+    world.tell(i.AttemptBegan(world.at, "r2.3", 1))
+    assert world.state.status().warming == ()
+
+
 def test_what_finds_no_slot_in_time_fails() -> None:
     """A deadline fails a task that has not started, and leaves one that has."""
     world = World(1).open()
