@@ -31,7 +31,10 @@ def run(call: Call) -> pd.DataFrame:
     frame = task.run.frame
     rows = [("task", name, value) for name, value in frame[frame["task_id"] == wanted].iloc[0].items()]
     rows += [("option", name, value) for name, value in asdict(pool.resolved_config(wanted)).items()]
-    for kind, table in (("attempt", pool.attempts()), ("event", pool.events())):
+    for kind, table in (
+        ("attempt", pool.attempts(run=task.run.id)),
+        ("event", pool.events(run=task.run.id)),
+    ):
         for number, (_, row) in enumerate(table[table["task_id"] == wanted].iterrows(), start=1):
             rows += [(f"{kind} {number}", name, value) for name, value in row.items() if name != "task_id"]
     known = [(what, str(name), str(value)) for what, name, value in rows if not _is_missing(value)]

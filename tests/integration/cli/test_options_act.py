@@ -494,6 +494,19 @@ def test_tags_are_kept_and_priority_goes_first(api: ScriptedAPI, make_pool: Make
     assert tasks[2].result().tags == ("night", "x")
 
 
+@at_each_level("cache")
+def test_an_identical_request_is_not_sent_again(api: ScriptedAPI, make_pool: MakePool, level: str) -> None:
+    """The second answer is the first one, with the model that gave it, and the API hears nothing of it."""
+    api.script("one", "two")
+    pool, options = pool_with(make_pool, level, {"cache": True})
+    first, again = (pool.run("hello", **options) for _ in range(2))
+    assert (first.output, first.cached, again.output, again.cached) == ("one", False, "one", True)
+    assert again.model == first.model
+    assert again.cost_usd == 0 < first.cost_usd
+    assert len(api.requests) == 1
+    assert pool.run("hello", cache=False).output == "two"
+
+
 @at_each_level("prime")
 def test_priming_can_be_turned_off(api: ScriptedAPI, make_pool: MakePool, level: str) -> None:
     """Tasks with a long common prefix wait for the first answer to begin, unless told not to."""
