@@ -47,9 +47,10 @@ def integer(values: Values) -> Any:
         >>> pd.Series(integer([1, None])).dtype
         Int64Dtype()
     """
-    missing = np.fromiter((value is None for value in values), dtype=bool, count=len(values))
-    numbers = np.fromiter((value or 0 for value in values), dtype=np.int64, count=len(values))
-    return pd.arrays.IntegerArray(numbers, missing)
+    if None not in values:
+        return pd.arrays.IntegerArray(whole(values), np.zeros(len(values), dtype=bool))
+    missing = np.array([value is None for value in values], dtype=bool)
+    return pd.arrays.IntegerArray(np.array([value or 0 for value in values], dtype=np.int64), missing)
 
 
 def whole(values: Values) -> Any:
@@ -59,7 +60,7 @@ def whole(values: Values) -> Any:
 
 def number(values: Values) -> Any:
     """Numbers; None is NaN."""
-    return np.fromiter((np.nan if value is None else value for value in values), dtype=np.float64, count=len(values))
+    return np.array(values, dtype=np.float64)
 
 
 def dollars(nanos: Values) -> Any:
@@ -74,7 +75,7 @@ def dollars(nanos: Values) -> Any:
 
 def flag(values: Values) -> Any:
     """True or false, never missing."""
-    return np.fromiter((bool(value) for value in values), dtype=bool, count=len(values))
+    return np.fromiter(map(bool, values), dtype=bool, count=len(values))
 
 
 def instant(values: Values) -> Any:
@@ -99,10 +100,17 @@ def category(values: Values, among: Iterable[str] | None = None, *, ordered: boo
         >>> list(category(["b", None, "a"]).categories)
         ['a', 'b']
     """
-    names = sorted({value for value in values if value is not None}) if among is None else list(among)
-    code_of = {name: code for code, name in enumerate(names)}
-    codes = np.fromiter((code_of.get(value, -1) for value in values), dtype=np.int32, count=len(values))
+    names = sorted(set(values) - {None}) if among is None else list(among)
+    code_of = _Codes((name, code) for code, name in enumerate(names))
+    codes = np.fromiter(map(code_of.__getitem__, values), dtype=np.int32, count=len(values))
     return pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype=TEXT), ordered=ordered)
+
+
+class _Codes(dict[Any, int]):
+    """Codes of words; what is none of them is missing. A lookup that takes no Python for a word that is there."""
+
+    def __missing__(self, _word: Any) -> int:
+        return -1
 
 
 def _words(enum: Iterable[Any]) -> list[str]:

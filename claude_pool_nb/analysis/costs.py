@@ -6,14 +6,16 @@ are never added up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import and_, case, func, literal, select
+from sqlalchemy import and_, case, func, literal, or_, select
 
 from claude_pool_nb.analysis import columns as col
+from claude_pool_nb.analysis.periods import Period
 from claude_pool_nb.errors import ConfigError, nearest
+from claude_pool_nb.records import NANO_PER_USD, AttemptState
 from claude_pool_nb.store import queries, schema
 from claude_pool_nb.store.batch import pool_number
 from claude_pool_nb.store.ledger import Ledger
@@ -31,8 +33,13 @@ def attempt_frame(
     task_id: str | None = None,
     pool_id: str | None = None,
     play_money: bool | None = None,
+    period: Period | None = None,
+    tags: Iterable[str] = (),
+    models: Iterable[str] = (),
+    states: Iterable[str] = (),
     limit: int | None = None,
     outputs: bool = True,
+    only: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """One row per attempt ever made, in the order of runs, tasks and attempts.
 
@@ -42,11 +49,17 @@ def attempt_frame(
         task_id: only of this task.
         pool_id: only of runs that this pool owns.
         play_money: only of the demo's dollars (True) or of real ones (False).
+        period: only those that were started then.
+        tags: only of tasks with one of these tags.
+        models: only those that one of these models answered or was asked for.
+        states: only those in one of these states.
         limit: no more than the latest so many.
         outputs: False leaves the outputs out, which are most of the memory.
+        only: these columns, beside `run_id`, `task_id` and `attempt`; None for all.
 
     Raises:
         RunNotFound: an id is no run's id.
+        ConfigError: a state is none of an attempt.
 
     Example:
         >>> with Ledger.open(":memory:") as ledger:
@@ -67,7 +80,7 @@ def attempt_frame(
         "tags": (t.tags, col.text),
         "state": (a.state, col.attempt_state),
         "late": (a.late, col.flag),
-        "output": (a.output if outputs else literal(None), col.text),
+        "output": (a.output, col.text),
         "failure_kind": (a.failure_kind, col.failure_kind),
         "error_type": (a.error_type, col.category),
         "error": (a.error, col.text),
@@ -84,15 +97,15 @@ def attempt_frame(
         "permission_denials": (a.denials, col.text),
         "warnings": (a.warnings, col.text),
     }
-    query = (
-        select(a.run, a.task, a.number, *(column for column, _ in selected.values()))
-        .select_from(
-            schema.attempt.join(schema.task, and_(t.run == a.run, t.number == a.task))
-            .join(schema.run, r.number == a.run)
-            .outerjoin(schema.budget, schema.budget.c.id == a.budget_id)
-        )
-        .where(a.number > 0)
-    )  # an earlier answer that was given again is no attempt
+    if not outputs:
+        del selected["output"]
+    if only is not None:
+        selected = {name: selected[name] for name in selected if name in only}
+    query = select(a.run, a.task, a.number, *(column for column, _ in selected.values())).select_from(
+        schema.attempt.join(schema.task, and_(t.run == a.run, t.number == a.task))
+        .join(schema.run, r.number == a.run)
+        .outerjoin(schema.budget, schema.budget.c.id == a.budget_id)
+    )
     if run_ids is not None:
         query = query.where(a.run.in_(queries.run_numbers(run_ids)))
     if task_id is not None:
@@ -102,6 +115,7 @@ def attempt_frame(
         query = query.where(r.pool == pool_number(pool_id))
     if play_money is not None:
         query = query.where(play == int(play_money))
+    query = query.where(*_conditions(period, tags, models, states))
     order = (a.run, a.task, a.number)
     query = query.order_by(*order) if limit is None else query.order_by(*(c.desc() for c in order)).limit(limit)
     with ledger.reading() as connection:
@@ -116,14 +130,36 @@ def attempt_frame(
     }
     for (name, (_, make)), values in zip(selected.items(), parts[3:], strict=True):
         frame[name] = make(values)
-    if not outputs:
-        del frame["output"]
     return pd.DataFrame(frame, copy=False)
 
 
+def _conditions(
+    period: Period | None, tags: Iterable[str], models: Iterable[str], states: Iterable[str]
+) -> list[Any]:
+    """What an attempt must be like to be in the frame."""
+    t, a = schema.task.c, schema.attempt.c
+    conditions: list[Any] = []
+    if period is not None and period.since_at is not None:
+        conditions.append(a.started_at >= period.since_at)
+    if period is not None and period.until_at is not None:
+        conditions.append(a.started_at < period.until_at)
+    padded = literal(" ").concat(t.tags).concat(" ")
+    if wanted_tags := list(tags):
+        conditions.append(or_(*(padded.contains(f" {tag} ", autoescape=True) for tag in wanted_tags)))
+    if names := [model.lower() for model in models]:
+        conditions.append(or_(func.lower(a.model).in_(names), func.lower(a.requested_model).in_(names)))
+    wanted = list(states)
+    for state in wanted:
+        if state not in set(AttemptState):
+            raise ConfigError(f"There is no state {state!r} of attempts{nearest(state, [s.value for s in AttemptState])}")
+    if wanted:
+        conditions.append(a.state.in_([str(state) for state in wanted]))
+    return conditions
+
+
 COST_KEYS = (
-    "backend", "conversation", "day", "failure_kind", "model", "profile", "requested_model", "run_id", "slot_id",
-    "state", "tag",
+    "backend", "conversation", "day", "failure_kind", "hour", "model", "month", "profile", "requested_model", "run_id",
+    "slot_id", "state", "tag",
 )  # fmt: skip
 """What costs can be broken down by."""
 
@@ -134,16 +170,26 @@ def cost_frame(
     *,
     run_ids: Iterable[str] | None = None,
     pool_id: str | None = None,
+    period: Period | None = None,
+    tags: Iterable[str] = (),
+    models: Iterable[str] = (),
 ) -> pd.DataFrame:
     """What was spent, by some of `COST_KEYS`; the dearest first. Play money and real money are never added up.
 
-    A task with two tags is counted under both. `estimated_usd` is the part of the cost that is not exact.
+    A task with two tags is counted under both. `state` and `failure_kind` are those of the attempts. `estimated_usd` is
+    the part of the cost that is not exact.
 
     Args:
         ledger: where to read.
         by: keys to break down by; none for one row.
         run_ids: only of these runs.
         pool_id: only of runs that this pool owns.
+        period: only of attempts that were started then.
+        tags: only of tasks with one of these tags.
+        models: only what one of these models answered or was asked for.
+
+    Returns:
+        The frame; `attrs["totals"]` holds tasks, attempts and nanodollars of each kind of money, each counted once.
 
     Raises:
         ConfigError: a key is none of `COST_KEYS`.
@@ -157,12 +203,21 @@ def cost_frame(
     for key in keys:
         if key not in COST_KEYS:
             raise ConfigError(f"Costs cannot be broken down by {key!r}{nearest(key, COST_KEYS)}")
-    frame = attempt_frame(ledger, run_ids=run_ids, pool_id=pool_id, outputs=False)
+    needed = {"play_money", "cost_usd", "cost_basis", "duration_s", "started_at", "tags", *TOKENS, *keys}
+    wanted = list(tags)
+    frame = attempt_frame(
+        ledger, run_ids=run_ids, pool_id=pool_id, period=period, tags=wanted, models=models, only=needed
+    )
+    totals = _totals(frame)
     frame["estimated_usd"] = frame["cost_usd"].where(frame["cost_basis"] != "exact", 0.0)
-    if "day" in keys:
-        frame["day"] = frame["started_at"].dt.floor("D")
+    for name, unit in (("day", "D"), ("hour", "h")):
+        if name in keys:
+            frame[name] = frame["started_at"].dt.floor(unit)
+    if "month" in keys:
+        day = frame["started_at"].dt.floor("D")
+        frame["month"] = day - pd.to_timedelta(day.dt.day - 1, unit="D")
     if "tag" in keys:
-        frame["tag"] = frame["tags"].str.split()
+        frame["tag"] = frame["tags"].str.split().map(lambda tags: sorted(set(tags) & set(wanted or tags)))
         frame = frame.explode("tag", ignore_index=True)
         frame["tag"] = frame["tag"].astype(col.TEXT).fillna("")
     groups = frame.groupby(["play_money", *keys], observed=True, dropna=False, sort=True)
@@ -174,4 +229,19 @@ def cost_frame(
         **{name: (name, "sum") for name in TOKENS},
         duration_s=("duration_s", "sum"),
     ).reset_index()
-    return result.sort_values(["play_money", "cost_usd"], ascending=[True, False], kind="stable", ignore_index=True)
+    result = result.sort_values(["play_money", "cost_usd"], ascending=[True, False], kind="stable", ignore_index=True)
+    result.attrs.update(by=keys, totals=totals)
+    return result
+
+
+def _totals(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """What there is in all, each kind of money for itself."""
+    return [
+        {
+            "play_money": bool(play),
+            "tasks": int(part["task_id"].nunique()),
+            "attempts": len(part),
+            "cost_nano": round(float(part["cost_usd"].sum()) * NANO_PER_USD),
+        }
+        for play, part in frame.groupby("play_money")
+    ]

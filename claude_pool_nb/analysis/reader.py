@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from claude_pool_nb.analysis.money_reader import MoneyFrames
 from claude_pool_nb.display.answers import answers_frame
 from claude_pool_nb.errors import ConfigError
 from claude_pool_nb.records import SlotRecord, TaskState
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from claude_pool_nb.store.ledger import Ledger
 
 
-class Frames:
+class Frames(MoneyFrames):
     """Everything that can be looked at as a DataFrame; oldest first, with proper dtypes, also when empty."""
 
     @property
@@ -98,20 +98,6 @@ class Frames:
 
         return frames.run_frame(self.ledger)
 
-    def attempts(self, *, run: str | None = None) -> pd.DataFrame:
-        """Every attempt ever made in this store, or of one run.
-
-        Example:
-            >>> from claude_pool_nb import Pool
-            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
-            ...     result = pool.run("a poem")
-            ...     len(pool.attempts(run=result.run_id))
-            1
-        """
-        from claude_pool_nb.analysis import frames
-
-        return frames.attempt_frame(self.ledger, run_ids=[run] if run else None)
-
     def events(self, *, run: str | None = None) -> pd.DataFrame:
         """Every state change of this store, or of one run.
 
@@ -125,20 +111,6 @@ class Frames:
         from claude_pool_nb.analysis import frames
 
         return frames.event_frame(self.ledger, run_id=run)
-
-    def cost(self, by: Sequence[str] = ("model",)) -> pd.DataFrame:
-        """What was spent, by model, tag, run, day ...
-
-        Example:
-            >>> from claude_pool_nb import Pool
-            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
-            ...     run = pool.fan_out(["a poem", "a limerick"], tags=["night"])
-            ...     list(pool.cost(by=["tag"])["tag"])
-            ['night']
-        """
-        from claude_pool_nb.analysis import frames
-
-        return frames.cost_frame(self.ledger, by=list(by))
 
     def history(self, q: str | None = None, limit: int = 100) -> pd.DataFrame:
         """Earlier tasks of this store, those that hold the words `q` in prompt or output.
