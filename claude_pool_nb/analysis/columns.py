@@ -27,7 +27,7 @@ from claude_pool_nb.records import (
 TEXT: Any = "str" if int(pd.__version__.split(".")[0]) >= 3 else "string"
 """The text type of this pandas."""
 
-Values = Sequence[Any]
+Values = Sequence[Any] | np.ndarray[Any, Any]
 
 
 def text(values: Values) -> Any:

@@ -133,9 +133,7 @@ def attempt_frame(
     return pd.DataFrame(frame, copy=False)
 
 
-def _conditions(
-    period: Period | None, tags: Iterable[str], models: Iterable[str], states: Iterable[str]
-) -> list[Any]:
+def _conditions(period: Period | None, tags: Iterable[str], models: Iterable[str], states: Iterable[str]) -> list[Any]:
     """What an attempt must be like to be in the frame."""
     t, a = schema.task.c, schema.attempt.c
     conditions: list[Any] = []
@@ -149,9 +147,10 @@ def _conditions(
     if names := [model.lower() for model in models]:
         conditions.append(or_(func.lower(a.model).in_(names), func.lower(a.requested_model).in_(names)))
     wanted = list(states)
+    known = [state.value for state in AttemptState]
     for state in wanted:
-        if state not in set(AttemptState):
-            raise ConfigError(f"There is no state {state!r} of attempts{nearest(state, [s.value for s in AttemptState])}")
+        if state not in known:
+            raise ConfigError(f"There is no state {state!r} of attempts{nearest(state, known)}")
     if wanted:
         conditions.append(a.state.in_([str(state) for state in wanted]))
     return conditions
@@ -210,12 +209,8 @@ def cost_frame(
     )
     totals = _totals(frame)
     frame["estimated_usd"] = frame["cost_usd"].where(frame["cost_basis"] != "exact", 0.0)
-    for name, unit in (("day", "D"), ("hour", "h")):
-        if name in keys:
-            frame[name] = frame["started_at"].dt.floor(unit)
-    if "month" in keys:
-        day = frame["started_at"].dt.floor("D")
-        frame["month"] = day - pd.to_timedelta(day.dt.day - 1, unit="D")
+    for name in {"day", "hour", "month"} & set(keys):
+        frame[name] = floored(frame["started_at"], name)
     if "tag" in keys:
         frame["tag"] = frame["tags"].str.split().map(lambda tags: sorted(set(tags) & set(wanted or tags)))
         frame = frame.explode("tag", ignore_index=True)
@@ -232,6 +227,19 @@ def cost_frame(
     result = result.sort_values(["play_money", "cost_usd"], ascending=[True, False], kind="stable", ignore_index=True)
     result.attrs.update(by=keys, totals=totals)
     return result
+
+
+def floored(instants: Any, unit: str) -> Any:
+    """The beginning of the UTC day, hour or month that each instant is in.
+
+    Example:
+        >>> str(floored(pd.Series(pd.to_datetime(["2026-01-31 14:30"], utc=True)), "month")[0])
+        '2026-01-01 00:00:00+00:00'
+    """
+    if unit == "hour":
+        return instants.dt.floor("h")
+    day = instants.dt.floor("D")
+    return day if unit == "day" else day - pd.to_timedelta(day.dt.day - 1, unit="D")
 
 
 def _totals(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ or a percentile of nothing is missing, a sum or a count of nothing is 0; dollars
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np

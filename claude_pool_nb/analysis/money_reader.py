@@ -137,7 +137,7 @@ class MoneyFrames:
         """What tasks and attempts came to: counts by state, rates, dollars, tokens, cache savings, percentiles of time.
 
         One row per group, or one row in all; real and play money in rows of their own. Columns carry their units:
-        `_usd` dollars, `_s` seconds; a rate is between 0 and 1. Each attempt counts once, also failed and repeated ones;
+        `_usd` dollars, `_s` seconds; a rate is between 0 and 1. Each attempt counts once, failed and repeated ones too;
         a task with two tags is in the row of each, so rows by tag are not to be added up.
 
         An attempt belongs to when it started, to the model that answered and to its slot; a task belongs where its last
@@ -184,6 +184,7 @@ class MoneyFrames:
         self,
         root: str | os.PathLike[str] | None = None,
         *,
+        by: str | Sequence[str] | None = None,
         since: When = None,
         until: When = None,
         project: str | None = None,
@@ -195,6 +196,7 @@ class MoneyFrames:
 
         Args:
             root: Claude Code's folder, or one that has logs in it; None for CLAUDE_CONFIG_DIR, or ~/.claude.
+            by: Sum by these instead: cli_version, day, hour, model, month, project, session_id, sidechain.
             since: Only from then on: a datetime, a date, or a span like `2h` or `7d` before now.
             until: Only before; a date alone names its whole day.
             project: Only of projects with this text in their folder's name.
@@ -204,7 +206,7 @@ class MoneyFrames:
             tell of one answer), `bad_lines` (no JSON).
 
         Raises:
-            ConfigError: There is no such folder, or a filter cannot be understood.
+            ConfigError: There is no such folder, or a key or a filter cannot be understood.
 
         Example:
             >>> import tempfile
@@ -213,9 +215,13 @@ class MoneyFrames:
             ...     len(pool.usage_history(folder))
             0
         """
-        from claude_pool_nb.analysis.usage_logs import usage_frame
+        from claude_pool_nb.analysis.usage_logs import usage_frame, usage_sums
 
-        return usage_frame(root, period=_period(since, until), project=project)
+        keys = None if by is None else _words("by", by)
+        period = _period(since, until)
+        if keys is None:
+            return usage_frame(root, period=period, project=project)
+        return sums_frame(usage_sums(root, keys, period=period, project=project), label="usage of Claude Code")
 
 
 def _period(since: When, until: When) -> Period | None:
@@ -225,16 +231,20 @@ def _period(since: When, until: When) -> Period | None:
 
 def _words(name: str, given: str | Iterable[str] | None) -> list[str]:
     """One word or several, as a list."""
-    words = [] if given is None else [given] if isinstance(given, str) else list(given)
+    words: list[Any] = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
     for word in words:
-        if not isinstance(word, str):
+        if not isinstance(word, str) and given is not None:
             raise ConfigError(f"{name} takes a text or a list of texts, not {word!r}")
-    return words
+    return [] if given is None else words
 
 
 def _run_ids(given: Any) -> list[str] | None:
     """The ids of a run or of several, given by ids or handles."""
     if given is None:
         return None
-    several = [given] if isinstance(given, str) or hasattr(given, "id") else list(given)
-    return [one if isinstance(one, str) else str(one.id) for one in several]
+    several = list(given) if isinstance(given, list | tuple | set | frozenset) else [given]
+    ids = [getattr(one, "id", one) for one in several]
+    for one in ids:
+        if not isinstance(one, str):
+            raise ConfigError(f"run takes a run, its id like 'r12', or a list of them, not {one!r}")
+    return ids

@@ -82,7 +82,8 @@ def _class() -> Any:
 def _is_of_sums(frame: pd.DataFrame) -> bool:
     """Whether it still has its keys and something that is summed, below names that are the columns' own."""
     names = set(frame.columns) if frame.columns.is_unique and frame.columns.nlevels == 1 else set()
-    return names >= {"tasks", "cost_usd", *frame.attrs.get("by", ())}
+    summed = names >= {"tasks", "cost_usd"} or names >= {"answers", "estimated_usd"}
+    return summed and names >= set(frame.attrs.get("by", ()))
 
 
 def shown_columns(frame: pd.DataFrame) -> list[str]:

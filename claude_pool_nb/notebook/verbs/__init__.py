@@ -64,6 +64,7 @@ VERBS: dict[str, Verb] = {
         Verb("budget", "what may be spent", "Money"),
         Verb("cost", "what was spent", "Money"),
         Verb("metrics", "counts, rates, tokens, percentiles of time, by model, tag, day ...", "Money"),
+        Verb("usage", "what Claude Code itself has used on this machine", "Money"),
         Verb("prune", "delete old runs from the ledger", "Keeping house"),
         Verb("doctor", "look at everything the pool needs", "Keeping house"),
         Verb("help", "all verbs, or the options of one", "Keeping house"),
