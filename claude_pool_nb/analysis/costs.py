@@ -13,6 +13,7 @@ import pandas as pd
 from sqlalchemy import and_, case, func, literal, or_, select
 
 from claude_pool_nb.analysis import columns as col
+from claude_pool_nb.analysis.keys import COST_KEYS
 from claude_pool_nb.analysis.periods import Period
 from claude_pool_nb.errors import ConfigError, nearest
 from claude_pool_nb.records import NANO_PER_USD, AttemptState
@@ -101,11 +102,15 @@ def attempt_frame(
         del selected["output"]
     if only is not None:
         selected = {name: selected[name] for name in selected if name in only}
-    query = select(a.run, a.task, a.number, *(column for column, _ in selected.values())).select_from(
-        schema.attempt.join(schema.task, and_(t.run == a.run, t.number == a.task))
-        .join(schema.run, r.number == a.run)
-        .outerjoin(schema.budget, schema.budget.c.id == a.budget_id)
-    )
+    query = (
+        select(a.run, a.task, a.number, *(column for column, _ in selected.values()))
+        .select_from(
+            schema.attempt.join(schema.task, and_(t.run == a.run, t.number == a.task))
+            .join(schema.run, r.number == a.run)
+            .outerjoin(schema.budget, schema.budget.c.id == a.budget_id)
+        )
+        .where(a.number > 0)
+    )  # an earlier answer that was given again is no attempt
     if run_ids is not None:
         query = query.where(a.run.in_(queries.run_numbers(run_ids)))
     if task_id is not None:
@@ -154,13 +159,6 @@ def _conditions(period: Period | None, tags: Iterable[str], models: Iterable[str
     if wanted:
         conditions.append(a.state.in_([str(state) for state in wanted]))
     return conditions
-
-
-COST_KEYS = (
-    "backend", "conversation", "day", "failure_kind", "hour", "model", "month", "profile", "requested_model", "run_id",
-    "slot_id", "state", "tag",
-)  # fmt: skip
-"""What costs can be broken down by."""
 
 
 def cost_frame(

@@ -13,7 +13,8 @@ import pandas as pd
 from sqlalchemy import func, select
 
 from claude_pool_nb.analysis import columns as col
-from claude_pool_nb.analysis.costs import COST_KEYS, attempt_frame, cost_frame
+from claude_pool_nb.analysis.costs import attempt_frame, cost_frame
+from claude_pool_nb.analysis.keys import COST_KEYS
 from claude_pool_nb.analysis.task_frames import TASK_COLUMNS, history_frame, task_frame
 from claude_pool_nb.records import SlotRecord
 from claude_pool_nb.store import queries, schema, shelf

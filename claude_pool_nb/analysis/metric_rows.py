@@ -18,16 +18,11 @@ from sqlalchemy import Connection, Table, select
 
 from claude_pool_nb.analysis import columns as col
 from claude_pool_nb.analysis.costs import PLAY_BACKENDS, TOKENS
+from claude_pool_nb.analysis.keys import METRIC_KEYS
 from claude_pool_nb.analysis.periods import Period
 from claude_pool_nb.errors import ConfigError, nearest
 from claude_pool_nb.store import queries, schema
 from claude_pool_nb.store.ledger import Ledger
-
-METRIC_KEYS = (
-    "backend", "budget", "conversation", "day", "failure_kind", "hour", "model", "month", "pool_id", "profile",
-    "requested_model", "role", "run_id", "slot_id", "state", "tag", "verb",
-)  # fmt: skip
-"""What metrics can be grouped by, beside the input columns and grid keys of runs."""
 
 Arrays = dict[str, Any]
 """Columns by name, all of one length."""
@@ -166,7 +161,11 @@ def _read(
     for number, _, play in budgets:
         attempts["play"][attempts["budget_id"] == number] = bool(play)
     tasks["play"][last >= 0] = attempts["play"][last[last >= 0]]
-    tasks["cached"] = col.flag([backend == "replay" for backend in runs["backend"]])[tasks["run"]]
+    attempts["counts"] = attempts["number"] > 0  # 0 is an earlier answer that was given again: nobody was asked
+    given = np.zeros(len(key), dtype=bool)
+    given[last >= 0] = ~attempts["counts"][last[last >= 0]]
+    tasks["started"] = (last >= 0) & ~given
+    tasks["cached"] = given | col.flag([backend == "replay" for backend in runs["backend"]])[tasks["run"]]
     tasks["failure_seen"] = np.full(len(key), -1, dtype=np.int64)
     seen = np.where(attempts["state"] == "failed", attempts["failure_kind"].codes, -1)
     tasks["failure_seen"][last >= 0] = seen[last[last >= 0]]
@@ -197,11 +196,12 @@ def _picked(
 ) -> tuple[Any, Any]:
     """The positions of tasks and attempts that pass all filters."""
     keep_tasks = np.ones(len(tasks["last"]), dtype=bool)
-    keep_attempts = np.ones(len(attempts["task"]), dtype=bool)
+    keep_attempts = attempts["counts"].copy()
     last, of = tasks["last"], attempts["task"]
     if period is not None:
-        keep_attempts &= period.holds(attempts["started_at"])
-        keep_tasks &= _of_last(keep_attempts, last, period.holds(tasks["created_at"]))
+        during = period.holds(attempts["started_at"])
+        keep_attempts &= during
+        keep_tasks &= _of_last(during, last, period.holds(tasks["created_at"]))
     if models:
         names = {name.lower() for name in models}
         asked = col.flag([name is not None and name.lower() in names for name in attempts["requested_model"]])

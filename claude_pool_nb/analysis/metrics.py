@@ -15,13 +15,11 @@ import pandas as pd
 
 from claude_pool_nb.analysis import columns as col
 from claude_pool_nb.analysis.costs import TOKENS
-from claude_pool_nb.analysis.metric_rows import METRIC_KEYS, Rows, read_rows
+from claude_pool_nb.analysis.metric_rows import Rows, read_rows
 from claude_pool_nb.analysis.periods import Period
 from claude_pool_nb.pricing import list_price
 from claude_pool_nb.records import NANO_PER_USD, FailureKind, TaskState
 from claude_pool_nb.store.ledger import Ledger
-
-__all__ = ["METRIC_KEYS", "metric_frame"]
 
 _PICO = 1_000
 _STATES = (
@@ -44,14 +42,16 @@ def metric_frame(
     The first column is `play_money`, then come the keys, then:
 
     - `tasks` and, of them, `completed`, `failed`, `cancelled`, `interrupted`, `pending`, `waiting`, `running`,
-      `pending_review`; `success_rate`: completed of those that completed or failed; `cached`: answered from a tape.
+      `pending_review`; `success_rate`: completed of those that completed or failed; `cached`: answered without asking
+      anybody, from a tape or with an earlier answer.
     - `attempts`, `retries` (those after a task's first), `late_attempts` (whose answer came after they were given up),
       `error_rate`: failed attempts of those that completed or failed; `failures` and `failures_<kind>`: attempts that
       failed, and tasks that failed without one (no money for them, no slot in time).
     - `cost_usd`, of which `estimated_usd` is not exact and `unknown_cost_attempts` are not in it; `reserved_usd`: held
-      back for attempts that run now; `cost_per_task_usd`: for each task that was started; `cost_per_completed_usd`:
-      all that was spent for each completed task; `cost_mean_usd`, `cost_max_usd`: of one completed task, of any task,
-      over all of its attempts; `budget_limit_usd`: the walls of the budgets drawn on; `budget_share`: of them spent.
+      back for attempts that run now; `cost_per_task_usd`: all that was spent, for each task that was started;
+      `cost_per_completed_usd`: the same for each completed one; `cost_mean_usd`: of the tasks that completed, and
+      `cost_max_usd`: of any task, over all of its attempts; `budget_limit_usd`: the walls of the budgets drawn on, and
+      `budget_share`: what of them was spent here.
     - `input_tokens`, `output_tokens`, `cache_read_tokens`, `cache_write_tokens`; `cache_hit_rate`: tokens read from the
       prompt cache of all that were sent; `cache_saved_usd`: what they would have cost more at the list price of plain
       input, less what writing them cost more than that.
@@ -67,7 +67,8 @@ def metric_frame(
 
     Args:
         ledger: where to read.
-        by: of `METRIC_KEYS`, and names of input columns or grid keys.
+        by: of `METRIC_KEYS`, and names of input columns or grid keys; one with the name of a key or a column of ours
+            is `input_<name>`.
         run_ids: only of these runs.
         period: only what was started then.
         tags: only tasks with one of these tags.
@@ -88,18 +89,16 @@ def metric_frame(
     keys = [by] if isinstance(by, str) else list(dict.fromkeys(by or ()))
     rows = read_rows(ledger, keys, run_ids=run_ids, period=period, tags=tags, models=models)
     groups = _Groups(rows, at_least_one=not keys)
-    frame = pd.DataFrame(
-        {
-            **groups.columns(),
-            **_task_counts(rows, groups),
-            **_attempt_counts(rows, groups),
-            **_money(rows, groups),
-            **_tokens(rows, groups),
-            **_times(rows, groups),
-        },
-        copy=False,
-    )
-    frame.attrs["by"] = keys
+    computed = {
+        **_task_counts(rows, groups),
+        **_attempt_counts(rows, groups),
+        **_money(rows, groups),
+        **_tokens(rows, groups),
+        **_times(rows, groups),
+    }
+    own = {f"input_{name}" if name in computed else name: values for name, values in groups.columns().items()}
+    frame = pd.DataFrame({**own, **computed}, copy=False)
+    frame.attrs["by"] = list(own)[1:]
     frame.attrs["totals"] = [dict(total) for total in rows.totals]
     return frame
 
@@ -138,7 +137,8 @@ class _Groups:
         """Sums; what is missing counts nothing."""
         if which is not None:
             groups, values = groups[which], values[which]
-        return np.bincount(groups, weights=np.nan_to_num(values), minlength=self.count)
+        sums = np.bincount(groups, weights=np.nan_to_num(values), minlength=self.count)
+        return sums.astype(np.float64)  # of nothing they would be whole
 
     def whole(self, groups: Any, values: Any, which: Any = None) -> Any:
         """Sums of whole numbers."""
@@ -229,7 +229,8 @@ def _money(rows: Rows, groups: _Groups) -> dict[str, Any]:
     """Dollars."""
     of, a, t = groups.of_attempts, rows.attempts, rows.tasks
     cost = groups.whole(of, a["cost_nano"])
-    started, completed = t["last"] >= 0, _is(t["state"], "completed")
+    started, completed = t["started"], _is(t["state"], "completed")
+    asked = completed & started
     dearest = np.full(groups.count, -1.0)
     np.maximum.at(dearest, groups.of_tasks[started], t["cost_nano"][started])
     limit, walled = _limits(rows, groups)
@@ -241,7 +242,7 @@ def _money(rows: Rows, groups: _Groups) -> dict[str, Any]:
         "cost_per_task_usd": _usd(_ratio(cost, groups.number(groups.of_tasks, started))),
         "cost_per_completed_usd": _usd(_ratio(cost, groups.number(groups.of_tasks, completed))),
         "cost_mean_usd": _usd(
-            _ratio(groups.whole(groups.of_tasks, t["cost_nano"], completed), groups.number(groups.of_tasks, completed))
+            _ratio(groups.whole(groups.of_tasks, t["cost_nano"], asked), groups.number(groups.of_tasks, asked))
         ),
         "cost_max_usd": _usd(np.where(dearest < 0, np.nan, dearest)),
         "budget_limit_usd": _usd(np.where(limit > 0, limit, np.nan)),

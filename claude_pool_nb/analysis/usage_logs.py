@@ -24,6 +24,7 @@ import pandas as pd
 
 from claude_pool_nb.analysis import columns as col
 from claude_pool_nb.analysis.costs import floored
+from claude_pool_nb.analysis.keys import USAGE_KEYS
 from claude_pool_nb.analysis.periods import Period
 from claude_pool_nb.errors import ConfigError, nearest
 from claude_pool_nb.pricing import list_price, prices_as_of
@@ -114,10 +115,6 @@ def usage_frame(
         prices=prices_as_of(),
     )
     return frame
-
-
-USAGE_KEYS = ("cli_version", "day", "hour", "model", "month", "project", "session_id", "sidechain")
-"""What usage can be summed by."""
 
 
 def usage_sums(

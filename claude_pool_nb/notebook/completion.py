@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from claude_pool_nb.analysis.keys import COST_KEYS, METRIC_KEYS, USAGE_KEYS
 from claude_pool_nb.notebook.call import current_pool
 from claude_pool_nb.notebook.parser import Takes, VerbParser
 from claude_pool_nb.notebook.verbs import VERBS
@@ -26,6 +27,7 @@ MODELS = ("haiku", "sonnet", "opus")
 MAX_IDS = 50
 """So many of the latest ids are offered."""
 
+_KEYS = {"cost": COST_KEYS, "metrics": METRIC_KEYS, "usage": USAGE_KEYS}
 _RUN_VERBS = frozenset({"retry", "resume"})
 _TASK_VERBS = frozenset({"result", "show"})
 _BOTH_VERBS = frozenset({"wait", "cancel"})
@@ -94,7 +96,7 @@ class PoolMatcher:
         before = rest[: len(rest) - len(word)]
         previous = before.rstrip(" =").rsplit(" ", 1)[-1]
         if before[-1:] in {" ", "="} and parser.takes_value(previous):
-            return word, _starting(word, self._values(parser, previous)), "param"
+            return word, _starting(word, self._values(parser, previous, word)), "param"
         if word.startswith("-"):
             return word, _starting(word, parser.options()), "param"
         if parser.takes is Takes.EXPRESSION:
@@ -107,7 +109,7 @@ class PoolMatcher:
             return word, _starting(word, self._ids(verb)), "instance"
         return "", [], ""
 
-    def _values(self, parser: VerbParser, option: str) -> Iterable[str]:
+    def _values(self, parser: VerbParser, option: str, word: str) -> Iterable[str]:
         action = parser.action_of(option)
         if action is None:
             return ()
@@ -119,6 +121,9 @@ class PoolMatcher:
             return self._variables("")
         if action.dest == "run":
             return self._run_ids()
+        if action.dest == "by":
+            before, comma, _ = word.rpartition(",")
+            return [f"{before}{comma}{key}" for key in _KEYS.get(parser.verb, ())]
         return ()
 
     def _grid_names(self, line: str, below: str) -> list[str]:
