@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -587,16 +587,26 @@ def test_play_money_never_asks(demo: Runner) -> None:
     assert len(demo("%pool fan_out ['x'] * 150").value) == 150
 
 
-def test_cache_answers_the_same_question_free(run_cell: Runner) -> None:
-    """`--cache` gives the answer there was, says so, and takes part of a run; a pool may do it always."""
-    run_cell(DEMO)
-    first = run_cell("%pool run -m haiku a haiku about rust").value
-    again = run_cell("%pool run -m haiku --cache a haiku about rust").value
-    assert (again.output, again.cached, again.cost_usd) == (first.output, True, 0.0)
-    frame = run_cell("%pool fan_out -m haiku --cache ['a haiku about rust', 'a haiku about dust']").value
-    assert frame["cached"].tolist() == [True, False]
-    assert isinstance(run_cell("%pool run --cache --no-cache hello").error, UsageError)
-    assert isinstance(run_cell("%pool run --cache --conversation talk hello").error, ConfigError)
-    run_cell(f"{DEMO} --cache --replace")
-    assert [run_cell("%pool run hello").value.cached for _ in range(2)] == [False, True]
-    assert not run_cell("%pool run --no-cache hello").value.cached
+def test_metrics_and_costs_are_narrowed_on_the_line(demo: Runner, tmp_path: Path) -> None:
+    """Keys, times, tags, models and runs as options; what is wrong is told before anything is read."""
+    demo("%pool fan_out ['a', 'b'] --tag x -m haiku")
+    demo("%pool run -m sonnet --tag y hello")
+    assert demo("%pool metrics").value["tasks"].tolist() == [3]
+    by = demo("%pool metrics --by requested_model,tag --since 1h").value
+    assert by[["requested_model", "tag", "tasks"]].values.tolist() == [["haiku", "x", 2], ["sonnet", "y", 1]]
+    assert demo("%pool metrics --tag x,z").value["tasks"].tolist() == [2]
+    assert demo("%pool metrics --model sonnet --into m\nm").value["tasks"].tolist() == [1]
+    assert demo("%pool metrics --run r2 --until 2020-01-01").value["tasks"].tolist() == [0]
+    assert demo("%pool cost --by day,model --run r1").value["tasks"].tolist() == [2]
+    assert demo("%pool cost --until 2020-01-01").value.empty
+    for line, error in (
+        ("metrics --by modle", "did you mean 'model'"),
+        ("cost --by modle", "did you mean 'model'"),
+        ("metrics --since noon", "since='noon' is no time"),
+    ):
+        failed = demo(f"%pool {line}").error
+        assert isinstance(failed, ConfigError)
+        assert error in str(failed)
+    assert isinstance(demo("%pool metrics --bye model").error, UsageError)
+    (tmp_path / "projects").mkdir()
+    assert demo(f"%pool usage --root {tmp_path} --by model,day --since 7d").value.empty

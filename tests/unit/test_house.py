@@ -154,13 +154,13 @@ def test_verbs_of_the_design() -> None:
 
     magics = (
         "start run fan_out submit tasks result wait cancel status slots scale pause unpause budget cost history runs "
-        "retry resume context drain stop doctor help"
+        "retry resume context drain stop doctor help metrics usage"
     )
     assert set(magics.split()) <= {path.stem for path in Path(verbs.__file__).parent.glob("*.py")}
     api = (
         "run submit fan_out scale set_budget pause unpause status drain tasks slots runs attempts events set_context "
         "get_context delete_context list_context configure_slot find_slots conversations resolved_config last get_run "
-        "get_task"
+        "get_task cost metrics usage_history"
     )
     for face in (Pool, AsyncPool):
         assert [verb for verb in api.split() if not hasattr(face, verb)] == []
