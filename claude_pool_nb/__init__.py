@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from claude_pool_nb.errors import ConfigError as ConfigError
     from claude_pool_nb.errors import Interrupted as Interrupted
     from claude_pool_nb.errors import MissingCredentials as MissingCredentials
+    from claude_pool_nb.errors import MissingExtra as MissingExtra
     from claude_pool_nb.errors import NoPool as NoPool
+    from claude_pool_nb.errors import NothingToPlot as NothingToPlot
     from claude_pool_nb.errors import NotYetSupported as NotYetSupported
     from claude_pool_nb.errors import PoolClosed as PoolClosed
     from claude_pool_nb.errors import PoolError as PoolError

@@ -152,6 +152,29 @@ class SlotNotFound(PoolError, LookupError):
     """
 
 
+class NothingToPlot(PoolError, LookupError):
+    """There is nothing to draw yet; run something first, or name another run.
+
+    Example:
+        >>> from claude_pool_nb import Pool
+        >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+        ...     try:
+        ...         chart = pool.plot.latency()
+        ...     except NothingToPlot:
+        ...         print("there is nothing yet")
+        there is nothing yet
+    """
+
+
+class MissingExtra(PoolError, ImportError):
+    """A library that this needs is not installed; the message names what to install.
+
+    Example:
+        >>> issubclass(MissingExtra, ImportError)
+        True
+    """
+
+
 class SpendGate(PoolError):
     """That would spend more than a cell may spend unasked; add `--yes` to go on.
 
