@@ -7,12 +7,23 @@ anything but the files that were asked for.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from claude_pool_nb.analysis import selection
+from claude_pool_nb.errors import ConfigError, RunNotFound, nearest
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from claude_pool_nb.analysis.plots import Plots
     from claude_pool_nb.records import BudgetRecord
     from claude_pool_nb.store.ledger import Ledger
+
+
+EXPORTS = ("tasks", "attempts", "events", "runs", "cost")
+"""What can be exported."""
 
 
 class Outputs:
@@ -42,3 +53,116 @@ class Outputs:
         from claude_pool_nb.analysis.plots import Plots
 
         return Plots(self.ledger, self.budget)
+
+    @abstractmethod
+    def frame(self, run_id: str) -> pd.DataFrame:
+        """One row per task of a run, in the order of its input."""
+
+    def export(
+        self,
+        path: str | Path,
+        run: Any = None,
+        *,
+        what: str = "tasks",
+        by: str | Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write a frame to a file, with what is known of it: models, prices' date, versions, template, tags, units.
+
+        The ending of the path says the format: csv, jsonl (both with the metadata in `PATH.meta.json` beside them),
+        parquet (comes back equal, metadata in its schema), xlsx (metadata on the second sheet), html, md (metadata at
+        the head). Formulas are defused, markup is escaped, keys and tokens are taken out.
+
+        Args:
+            path: Where to; a file that is there is kept unless `overwrite`.
+            run: A run, its id, its frame, or several of these; `all` for all of the store; None for the last run.
+            what: `tasks`, `attempts`, `events`, `runs` or `cost`.
+            by: For `cost`, what to sum by; the model if it is left out.
+            columns: Only these columns, in this order.
+            overwrite: Replace files that exist.
+
+        Returns:
+            Where it was written.
+
+        Raises:
+            ConfigError: the ending is unknown, a file is there, its folder is not, or there is no such column.
+            RunNotFound: there is no such run, or none at all.
+            MissingExtra: a library for this format is not installed.
+
+        Example:
+            >>> import tempfile
+            >>> import pandas as pd
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["a poem", "a limerick"])
+            ...     with tempfile.TemporaryDirectory() as folder:
+            ...         path = pool.export(f"{folder}/answers.csv", run, columns=["task_id", "state"])
+            ...         print(path.read_text())
+            task_id,state
+            r1.1,completed
+            r1.2,completed
+            <BLANKLINE>
+        """
+        return self.exported(path, run, what=what, by=by, columns=columns, overwrite=overwrite)[0]
+
+    def exported(
+        self,
+        path: str | Path,
+        run: Any = None,
+        *,
+        what: str = "tasks",
+        by: str | Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        overwrite: bool = False,
+    ) -> tuple[Path, pd.DataFrame]:
+        """Like `export`, with the frame that was written.
+
+        Example:
+            >>> import tempfile
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["a poem", "a limerick"])
+            ...     with tempfile.TemporaryDirectory() as folder:
+            ...         path, frame = pool.exported(f"{folder}/answers.md")
+            >>> path.name, len(frame)
+            ('answers.md', 2)
+        """
+        from claude_pool_nb.analysis.export import export_frame, form_of
+        from claude_pool_nb.analysis.export_about import about_export
+        from claude_pool_nb.analysis.files import place
+
+        form_of(path)
+        place(path, overwrite=overwrite)
+        if what not in EXPORTS:
+            raise ConfigError(f"There is no export of {what!r}{nearest(str(what), EXPORTS)}")
+        if by is not None and what != "cost":
+            raise ConfigError(f"by= is for the export of cost, not of {what}")
+        if run is None:
+            last = selection.last_run_id(self.ledger)
+            if last is None:
+                raise RunNotFound("There is no run in this store yet; %pool fan_out makes one.")
+            ids: list[str] | None = [last]
+        else:
+            ids = selection.run_ids(self.ledger, run)
+        frame = self._frame_of(what, ids, by)
+        about = about_export(self.ledger, frame, what, ids)
+        return export_frame(frame, path, about=about, columns=columns, overwrite=overwrite), frame
+
+    def _frame_of(self, what: str, ids: list[str] | None, by: str | Sequence[str] | None) -> pd.DataFrame:
+        """The frame that is exported."""
+        from claude_pool_nb.analysis import frames
+
+        ledger = self.ledger
+        match what:
+            case "tasks":
+                return self.frame(ids[0]) if ids and len(ids) == 1 else frames.task_frame(ledger, run_ids=ids)
+            case "attempts":
+                return frames.attempt_frame(ledger, run_ids=ids)
+            case "runs":
+                return frames.run_frame(ledger, run_ids=ids)
+            case "cost":
+                return frames.cost_frame(ledger, ["model"] if by is None else by, run_ids=ids)
+            case _:
+                events = frames.event_frame(ledger, run_id=ids[0] if ids and len(ids) == 1 else None)
+                return events if ids is None else events[events["run_id"].isin(ids)].reset_index(drop=True)

@@ -30,6 +30,8 @@ LATENCY_KEYS = ("backend", "model", "profile", "requested_model", "run_id", "slo
 """What times can be broken down by."""
 QUANTILES = (5, 25, 50, 75, 95, 99)
 """Percentiles of a distribution of times."""
+_TIMES = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "month": "%Y-%m"}
+"""Keys that are times, and how they are written."""
 _WORST_FIRST = ("running", "failed", "interrupted", "cancelled", "completed")
 
 
@@ -254,7 +256,8 @@ def cost(ledger: Ledger, by: Sequence[str], run_ids: Sequence[str] | None, *, pl
     frame = summed[summed["play_money"] == play].drop(columns="play_money")
     if (frame["cost_usd"] > 0).any():
         frame = frame[frame["cost_usd"] > 0]  # an attempt that has not cost anything yet is no bar
-    frame = frame.sort_values("day", kind="stable") if "day" in keys else frame
+    timed = [key for key in keys if key in _TIMES]
+    frame = frame.sort_values(timed, kind="stable") if timed else frame
     frame.insert(0, "label", _labels(frame, keys))
     frame["exact_usd"] = (frame["cost_usd"] - frame["estimated_usd"]).clip(lower=0)
     frame["usd_per_task"] = frame["cost_usd"] / frame["tasks"]
@@ -308,7 +311,7 @@ def _labels(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
     parts = []
     for key in keys:
         column = frame[key]
-        words = column.dt.strftime("%Y-%m-%d") if key == "day" else column.astype(col.TEXT)
+        words = column.dt.strftime(_TIMES[key]) if key in _TIMES else column.astype(col.TEXT)
         name = key.replace("_", " ")
         parts.append(words.fillna(f"(no {name})").replace("", f"(no {name})"))
     label = parts[0]
@@ -321,12 +324,13 @@ def _fewer(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """No more bars than can be told apart; the last one is all others."""
     if len(frame) <= MAX_BARS:
         return frame
-    kept = frame if "day" not in keys else frame.iloc[::-1]  # the latest days
+    timed = any(key in _TIMES for key in keys)
+    kept = frame.iloc[::-1] if timed else frame  # the latest days
     shown, rest = kept.iloc[: MAX_BARS - 1], kept.iloc[MAX_BARS - 1 :]
     sums = {name: rest[name].sum() for name in ("tasks", "attempts", "cost_usd", "exact_usd", "estimated_usd")}
-    label = f"({len(rest):,} {'earlier' if 'day' in keys else 'others'})"
+    label = f"({len(rest):,} {'earlier' if timed else 'others'})"
     others = {"label": label, **sums, "usd_per_task": sums["cost_usd"] / max(1, sums["tasks"])}
-    parts = [shown, pd.DataFrame([others])] if "day" not in keys else [pd.DataFrame([others]), shown.iloc[::-1]]
+    parts = [pd.DataFrame([others]), shown.iloc[::-1]] if timed else [shown, pd.DataFrame([others])]
     return pd.concat(parts, ignore_index=True)[list(frame.columns)]
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from claude_pool_nb.analysis import charts
-from claude_pool_nb.errors import ConfigError, NothingToPlot
+from claude_pool_nb.analysis import charts, selection
+from claude_pool_nb.errors import NothingToPlot
 
 if TYPE_CHECKING:
     from claude_pool_nb.handles import Run
@@ -378,14 +378,12 @@ class Plots:
 
     def _run_ids(self, run: Any, *, or_last: bool = False) -> list[str] | None:
         """The ids of runs; None for all of the store."""
-        from claude_pool_nb.store import queries
-
         if run is None and or_last:
-            last = queries.latest_run(self._ledger)
+            last = selection.last_run_id(self._ledger)
             if last is None:
                 raise NothingToPlot("There is no run in this store yet; %pool fan_out makes one.")
-            return [last.id]
-        return run_ids(self._ledger, run)
+            return [last]
+        return selection.run_ids(self._ledger, run)
 
     def _money(self, wanted: bool | None) -> bool | None:
         """Which money is shown where there are both."""
@@ -398,33 +396,6 @@ class Plots:
 
     def __repr__(self) -> str:
         return f"<Plots: .{', .'.join(KINDS)}>"
-
-
-def run_ids(ledger: Ledger, run: Any) -> list[str] | None:
-    """The ids of runs that a caller named: ids, runs, frames of runs, or several; None for all of the store.
-
-    Args:
-        ledger: where the runs are.
-        run: what was named; `all` and None mean all.
-
-    Raises:
-        RunNotFound: there is no such run.
-        ConfigError: it is no run.
-    """
-    from claude_pool_nb.store import queries
-
-    if run is None or (isinstance(run, str) and run == "all"):
-        return None
-    if isinstance(run, list | tuple | set):
-        found = [one for part in run for one in run_ids(ledger, part) or ()]
-        if not found:
-            raise ConfigError("run= is an empty list; name a run, like 'r12', or leave it out")
-        return sorted(set(found), key=lambda one: int(one[1:]))
-    attrs = getattr(run, "attrs", None)
-    name = run if isinstance(run, str) else attrs.get("run_id") if isinstance(attrs, dict) else getattr(run, "id", None)
-    if not isinstance(name, str):
-        raise ConfigError(f"run= takes a run, its id (like 'r12') or its frame, not {type(run).__name__}")
-    return [queries.run(ledger, name).id]
 
 
 # -- pieces of charts --------------------------------------------------------------------------------------------------

@@ -1,0 +1,160 @@
+r"""Frames as pages to be read: html and Markdown.
+
+Invariants: text stays text: no markup, script, image, link or formula comes of a cell, and a row of a table is never
+broken by what is in it; nothing is loaded from anywhere; a page says what it shows before it shows it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from claude_pool_nb.errors import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5rem; }
+table { border-collapse: collapse; }
+th, td { border: 1px solid #8886; padding: 0.25rem 0.5rem; text-align: left; vertical-align: top; }
+td { white-space: pre-wrap; overflow-wrap: anywhere; max-width: 40rem; min-width: 3rem; }
+td.number { text-align: right; white-space: nowrap; }
+th[scope=col] { position: sticky; top: 0; background: Canvas; }
+caption { text-align: left; padding: 0.5rem 0; font-weight: bold; }
+"""
+_ACTIVE = re.compile(r"([\\`*_\[\]!~|$#<>&])")
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+_ADDRESS = re.compile(r"(?i)(?<=https)(?=://)|(?<=http)(?=://)|(?<=www)(?=\.)")
+
+
+def flattened(about: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested metadata as lines of a name and a text; the columns, which have a table of their own, are left out.
+
+    Example:
+        >>> list(flattened({"rows": 2, "runs": [{"id": "r1", "tags": ["a", "b"]}]}))
+        [('rows', '2'), ('run 1 id', 'r1'), ('run 1 tags', 'a, b')]
+    """
+    for key, value in about.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if key == "columns" and not prefix:
+            continue
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{name} ")
+        elif isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value):
+            for number, one in enumerate(value, 1):
+                yield from flattened(one, f"{name.removesuffix('s')} {number} ")
+        elif isinstance(value, list | tuple):
+            yield name, ", ".join(map(str, value))
+        elif value is not None:
+            yield name, str(value)
+
+
+def missing(value: Any) -> bool:
+    """Whether a value says that there is none.
+
+    Example:
+        >>> missing(None), missing(float("nan")), missing(""), missing([])
+        (True, True, False, False)
+    """
+    import pandas as pd
+
+    return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def shown(value: Any) -> str:
+    """A value as text; nothing for what is missing.
+
+    Example:
+        >>> shown(None), shown(0.25), shown(True), shown(1e-9)
+        ('', '0.25', 'true', '1e-09')
+    """
+    if missing(value):
+        return ""
+    return str(value).lower() if isinstance(value, bool) else plain(str(value))
+
+
+def _cells(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """The rows of a frame as plain values."""
+    return zip(*(frame.iloc[:, position].tolist() for position in range(frame.shape[1])), strict=True)
+
+
+def _title(about: Mapping[str, Any]) -> str:
+    """What a page is headed by."""
+    runs = [str(run.get("run_id")) for run in about.get("runs", ())]
+    of = f" of {', '.join(runs[:3])}{' and others' if len(runs) > 3 else ''}" if runs else ""
+    return f"{about.get('what', 'data')}{of}{' (play money)' if about.get('money') == 'play money' else ''}"
+
+
+def html_page(frame: pd.DataFrame, about: Mapping[str, Any]) -> str:
+    """A page of its own: what is known of the data, then the data.
+
+    Args:
+        frame: What to show.
+        about: Metadata with `columns`.
+    """
+    import pandas as pd
+
+    title = escape(_title(about))
+    facts = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(plain(text))}</td></tr>' for name, text in flattened(about)
+    )
+    units = about.get("columns", {})
+    heads = "".join(
+        f'<th scope="col">{escape(plain(str(name)))}'
+        + (f" ({escape(units[str(name)]['unit'])})" if units.get(str(name), {}).get("unit") else "")
+        + "</th>"
+        for name in frame.columns
+    )
+    numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
+    rows = "\n".join(
+        "<tr>"
+        + "".join(
+            f"<td{' class=number' if is_number else ''}>{escape(shown(value))}</td>"
+            for value, is_number in zip(row, numeric, strict=True)
+        )
+        + "</tr>"
+        for row in _cells(frame)
+    )
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+        f"<table><caption>About</caption>\n<tbody>{facts}</tbody></table>\n"
+        f"<table><caption>{len(frame):,} rows</caption>\n<thead><tr>{heads}</tr></thead>\n"
+        f"<tbody>\n{rows}\n</tbody></table>\n</body>\n</html>\n"
+    )
+
+
+def cell(text: str) -> str:
+    r"""A text as the cell of a Markdown table.
+
+    Example:
+        >>> print(cell("a | b\n**c** <img src=x> http://x.y"))
+        a \| b<br>\*\*c\*\* &lt;img src=x&gt; http\://x.y
+    """
+    active = _ACTIVE.sub(lambda found: _ENTITIES.get(found.group(), f"\\{found.group()}"), text.replace("\r\n", "\n"))
+    return re.sub(r"[\r\n]", "<br>", _ADDRESS.sub(r"\\", active))
+
+
+def markdown_page(frame: pd.DataFrame, about: Mapping[str, Any]) -> str:
+    """A Markdown page: what is known of the data, then the data as a table.
+
+    Args:
+        frame: What to show.
+        about: Metadata with `columns`.
+    """
+    units = about.get("columns", {})
+    lines = [f"# {cell(_title(about))}", ""]
+    lines += [f"- {cell(name)}: {cell(plain(text))}" for name, text in flattened(about)]
+    heads = []
+    for name in frame.columns:
+        unit = units.get(str(name), {}).get("unit")
+        heads.append(cell(plain(str(name))) + (f" ({unit})" if unit else ""))
+    lines += ["", f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    lines += [f"| {' | '.join(cell(shown(value)) for value in row)} |" for row in _cells(frame)]
+    return "\n".join(lines) + "\n"
