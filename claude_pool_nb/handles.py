@@ -7,7 +7,8 @@ asked. It works the same after a kernel restart, for a run of a pool that is gon
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.display.runs import RunSummary, run_html
@@ -210,6 +211,27 @@ class Run:
     def resume(self, *, cancelled: bool = False, wait: bool = True) -> Run:
         """Run what was interrupted (and, if asked, what was cancelled)."""
         return self._pool.blocking.resume(self.id, cancelled=cancelled, wait=wait)
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        what: str = "tasks",
+        columns: Sequence[str] | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write its frame to a file, by its ending: csv, jsonl, parquet, xlsx, html or md; see `Pool.export`.
+
+        Example:
+            >>> import tempfile
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     run = pool.fan_out(["a poem", "a limerick"])
+            ...     with tempfile.TemporaryDirectory() as folder:
+            ...         run.export(f"{folder}/answers.jsonl").read_text().count("completed")
+            2
+        """
+        return self._pool.export(path, self.id, what=what, columns=columns, overwrite=overwrite)
 
     def __len__(self) -> int:
         return self._pool.run_record(self.id).total
