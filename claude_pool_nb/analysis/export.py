@@ -74,7 +74,8 @@ def export_frame(
 ) -> Path:
     r"""Write a frame to a file, in the format of its ending.
 
-    Parquet keeps types and categories, and comes back equal. Metadata is in parquet's schema, on xlsx's second sheet,
+    Parquet keeps types and categories, and comes back equal (a category of which nothing occurs comes back as one of
+    objects; nested values are JSON text). Metadata is in parquet's schema, on xlsx's second sheet,
     at the head of html and md, and beside a csv or jsonl in a file of its own (`answers.csv.meta.json`).
 
     Args:
@@ -196,7 +197,7 @@ def unit_of(name: str, dtype: Any, *, play_money: bool = False) -> str | None:
     """
     kind = str(dtype)
     if kind.startswith("datetime64"):
-        return "UTC" if "UTC" in kind else "time"
+        return kind[:-1].partition(", ")[2] or None  # the time zone
     if kind.startswith(("str", "object", "category", "bool")):
         return None
     unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)
@@ -352,7 +353,9 @@ def _xlsx(file: Any, *, frame: pd.DataFrame, about: Mapping[str, Any]) -> None:
     second.append([])
     second.append([cell(name, bold=True) for name in ("column", "type", "unit")])
     for name, facts in about["columns"].items():
-        second.append([cell(name), cell(facts["type"]), cell(facts.get("unit"))])
+        # A sheet knows no time zones: times with one are written in UTC.
+        unit = "UTC" if facts["type"].startswith("datetime64") and "unit" in facts else facts.get("unit")
+        second.append([cell(name), cell(facts["type"]), cell(unit)])
     book.save(file)
 
 

@@ -21,12 +21,13 @@ _STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5rem; }
 table { border-collapse: collapse; }
 th, td { border: 1px solid #8886; padding: 0.25rem 0.5rem; text-align: left; vertical-align: top; }
-td { white-space: pre-wrap; overflow-wrap: anywhere; max-width: 40rem; min-width: 3rem; }
+table.data { width: max-content; }
+td div { white-space: pre-wrap; overflow-wrap: anywhere; max-width: 40rem; max-height: 30rem; overflow: auto; }
 td.number { text-align: right; white-space: nowrap; }
 th[scope=col] { position: sticky; top: 0; background: Canvas; }
 caption { text-align: left; padding: 0.5rem 0; font-weight: bold; }
 """
-_ACTIVE = re.compile(r"([\\`*_\[\]!~|$#<>&])")
+_ACTIVE = re.compile(r"[\\`*\[\]!~|$#<>&]|(?<!\w)_|_(?!\w)")
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _ADDRESS = re.compile(r"(?i)(?<=https)(?=://)|(?<=http)(?=://)|(?<=www)(?=\.)")
 
@@ -35,8 +36,8 @@ def flattened(about: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
     """Nested metadata as lines of a name and a text; the columns, which have a table of their own, are left out.
 
     Example:
-        >>> list(flattened({"rows": 2, "runs": [{"id": "r1", "tags": ["a", "b"]}]}))
-        [('rows', '2'), ('run 1 id', 'r1'), ('run 1 tags', 'a, b')]
+        >>> list(flattened({"rows": 2, "runs": [{"run_id": "r1", "tags": ["a", "b"]}]}))
+        [('rows', '2'), ('r1 tags', 'a, b')]
     """
     for key, value in about.items():
         name = f"{prefix}{key}".replace("_", " ")
@@ -46,9 +47,11 @@ def flattened(about: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from flattened(value, f"{name} ")
         elif isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value):
             for number, one in enumerate(value, 1):
-                yield from flattened(one, f"{name.removesuffix('s')} {number} ")
+                rest = {key: part for key, part in one.items() if key != "run_id"}
+                yield from flattened(rest, f"{one.get('run_id', f'{name} {number}')} ")
         elif isinstance(value, list | tuple):
-            yield name, ", ".join(map(str, value))
+            if value:
+                yield name, ", ".join(map(str, value))
         elif value is not None:
             yield name, str(value)
 
@@ -113,7 +116,9 @@ def html_page(frame: pd.DataFrame, about: Mapping[str, Any]) -> str:
     rows = "\n".join(
         "<tr>"
         + "".join(
-            f"<td{' class=number' if is_number else ''}>{escape(shown(value))}</td>"
+            f"<td class=number>{escape(shown(value))}</td>"
+            if is_number
+            else f"<td><div>{escape(shown(value))}</div></td>"
             for value, is_number in zip(row, numeric, strict=True)
         )
         + "</tr>"
@@ -125,7 +130,7 @@ def html_page(frame: pd.DataFrame, about: Mapping[str, Any]) -> str:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
         f"<table><caption>About</caption>\n<tbody>{facts}</tbody></table>\n"
-        f"<table><caption>{len(frame):,} rows</caption>\n<thead><tr>{heads}</tr></thead>\n"
+        f"<table class=data><caption>{len(frame):,} rows</caption>\n<thead><tr>{heads}</tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody></table>\n</body>\n</html>\n"
     )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from claude_pool_nb.analysis.keys import COST_KEYS, METRIC_KEYS, USAGE_KEYS
 from claude_pool_nb.notebook.call import current_pool
 from claude_pool_nb.notebook.parser import Takes, VerbParser
+from claude_pool_nb.notebook.paths import paths_from
 from claude_pool_nb.notebook.verbs import VERBS
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ MAX_IDS = 50
 _KEYS = {"cost": COST_KEYS, "metrics": METRIC_KEYS, "usage": USAGE_KEYS}
 _RUN_VERBS = frozenset({"retry", "resume"})
 _TASK_VERBS = frozenset({"result", "show"})
+_PLACED_VERBS = frozenset({"plot", "export"})
+_PATHS = frozenset({"save", "record", "cassette", "store"})
+"""Options whose value is a file."""
 _BOTH_VERBS = frozenset({"wait", "cancel"})
 
 
@@ -106,10 +110,20 @@ class PoolMatcher:
                 return "", [], ""
             return start, self._variables(start), "instance"
         if parser.takes is Takes.WORDS:
-            return word, _starting(word, self._ids(verb)), "instance"
+            offered = self._in_place(parser, before, word) if verb in _PLACED_VERBS else self._ids(verb)
+            return word, _starting(word, offered), "instance"
         return "", [], ""
 
-    def _values(self, parser: VerbParser, option: str, word: str) -> Iterable[str]:
+    def _in_place(self, parser: VerbParser, before: str, word: str) -> list[str]:
+        """What a verb takes at this place: one of few words, a run, a file."""
+        place = parser.placed(before)
+        if place is None:
+            return []
+        if place.choices is not None:
+            return [str(choice) for choice in place.choices]
+        return [*self._run_ids(), "all"] if place.dest == "run" else paths_from(word)
+
+    def _values(self, parser: VerbParser, option: str, word: str = "") -> Iterable[str]:
         action = parser.action_of(option)
         if action is None:
             return ()
@@ -121,9 +135,8 @@ class PoolMatcher:
             return self._variables("")
         if action.dest == "run":
             return self._run_ids()
-        if action.dest == "by":
-            before, comma, _ = word.rpartition(",")
-            return [f"{before}{comma}{key}" for key in _KEYS.get(parser.verb, ())]
+        if action.dest in _PATHS:
+            return paths_from(word)
         return ()
 
     def _grid_names(self, line: str, below: str) -> list[str]:

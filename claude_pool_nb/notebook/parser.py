@@ -147,9 +147,27 @@ class VerbParser(argparse.ArgumentParser):
         action = self.action_of(option)
         return action is not None and action.nargs != 0
 
-    def take_verbatim(self, *actions: argparse.Action) -> None:
-        """Read the values of these options as Python is: up to the first blank outside brackets and quotation marks."""
-        self._verbatim.update(action.dest for action in actions)
+    def placed(self, before: str) -> argparse.Action | None:
+        """What stands behind `before`, if it is no option: the next of the words that the verb takes in their order.
+
+        Example:
+            >>> parser = VerbParser("plot", "")
+            >>> for name in ("kind", "run"):
+            ...     _ = parser.add_argument(name)
+            >>> _ = parser.add_argument("--save")
+            >>> parser.placed("--save a.png gantt ").dest
+            'run'
+        """
+        count, is_value = 0, False
+        for word in before.split():
+            if is_value:
+                is_value = False
+            elif word.startswith("-"):
+                is_value = "=" not in word and self.takes_value(word)
+            else:
+                count += 1
+        places = self._get_positional_actions()
+        return places[count] if count < len(places) else None
 
     def leading(self, line: str) -> tuple[list[str], str]:
         """Options at the beginning of a line, and the text after them, verbatim.
