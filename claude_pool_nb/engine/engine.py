@@ -363,7 +363,7 @@ class Engine:
             self._done(task_id, attempt, without_secrets(TurnResult(failure=failure)), None)
             return
         record = self.state.task(task_id)
-        turn = Turn(intake.prompt_of(record), options, sample=record.sample)
+        turn = Turn(intake.prompt_of(record), options, sample=record.sample, task_id=task_id)
         relaunch = False
         if options.conversation is not None and not intake.conversations.holds(options.conversation, runner):
             relaunch = True

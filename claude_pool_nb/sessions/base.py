@@ -26,6 +26,8 @@ class Turn:
     """All options; those fixed at launch are the ones the session was opened with (same launch_key)."""
     sample: int = 0
     """Which sample of its row: the demo answers differently for each."""
+    task_id: str = ""
+    """Whose turn it is: what a tape tells the attempts of one task from identical requests of others by."""
 
 
 @dataclass(frozen=True, slots=True)
