@@ -36,6 +36,7 @@ from claude_pool_nb.sessions.base import (
     TurnStarted,
     UsageSeen,
 )
+from claude_pool_nb.sessions.classify import timed_out
 
 log = logging.getLogger("claude_pool_nb")
 
@@ -320,7 +321,7 @@ class SlotRunner:
                 cost_basis=CostBasis.UNKNOWN,
             )
         if self._stopping is StopReason.TIMEOUT and result.failure is not None:
-            result = replace(result, failure=Failure(FailureKind.TIMEOUT, why_late, _TIMEOUT_TEXT[why_late](options)))
+            result = replace(result, failure=timed_out(why_late, options))
         return result
 
     def stop(self, reason: StopReason, *, kill: bool = False) -> None:
@@ -384,17 +385,6 @@ class _Clocks:
             if timer is not None:
                 timer.cancel()
         return self._why
-
-
-_TIMEOUT_TEXT: dict[str, Callable[[ResolvedConfig], str]] = {
-    "wall_timeout": lambda options: (
-        f"stopped after timeout_s={options.timeout_s:g}; give it more time, "
-        "or retry it with RetryPolicy(retry_timeouts=True)"
-    ),
-    "idle_timeout": lambda options: (
-        f"nothing was heard for idle_timeout_s={options.idle_timeout_s:g}; `%pool retry` tries it again"
-    ),
-}
 
 
 def _failure_of(error: PoolError) -> Failure:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_pool_nb.records import Failure, FailureKind
+from claude_pool_nb.resolved import ResolvedConfig
 
 _WAIT = "it is tried again after a wait"
 _STATUS_ADVICE = {
@@ -147,7 +148,24 @@ def interrupted() -> Failure:
     return Failure(FailureKind.TASK, "interrupted", f"The turn was stopped; {advice}.")
 
 
-def misfit(why: str | None = None) -> Failure:
+def timed_out(why: str, options: ResolvedConfig) -> Failure:
+    """The turn took too long: `wall_timeout` in all, or `idle_timeout` with nothing heard.
+
+    Example:
+        >>> timed_out("idle_timeout", ResolvedConfig()).message
+        'nothing was heard for idle_timeout_s=300; `%pool retry` tries it again'
+    """
+    if why == "wall_timeout":
+        message = (
+            f"stopped after timeout_s={options.timeout_s:g}; give it more time, "
+            "or retry it with RetryPolicy(retry_timeouts=True)"
+        )
+    else:
+        message = f"nothing was heard for idle_timeout_s={options.idle_timeout_s:g}; `%pool retry` tries it again"
+    return Failure(FailureKind.TIMEOUT, why, message)
+
+
+def misfit() -> Failure:
     """A schema was asked for, and the answer does not fit it.
 
     Args:
