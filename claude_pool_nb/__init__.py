@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from claude_pool_nb.config import only as only
     from claude_pool_nb.errors import BlockingCall as BlockingCall
     from claude_pool_nb.errors import BudgetExhausted as BudgetExhausted
+    from claude_pool_nb.errors import CassetteError as CassetteError
     from claude_pool_nb.errors import CLINotFound as CLINotFound
     from claude_pool_nb.errors import ConfigError as ConfigError
     from claude_pool_nb.errors import Interrupted as Interrupted

@@ -112,6 +112,17 @@ class ReplacedOption(ConfigError):
     """
 
 
+class CassetteError(ConfigError):
+    """The tape cannot be used; name another file with cassette=PATH, or record it anew with record=PATH.
+
+    Example:
+        >>> from claude_pool_nb import Pool
+        >>> Pool(backend="replay", cassette="no such tape.ndjson", store=":memory:")
+        Traceback (most recent call last):
+        claude_pool_nb.errors.CassetteError: there is no tape 'no such tape.ndjson'; `record=PATH` makes one
+    """
+
+
 class TaskNotFound(PoolError, LookupError):
     """There is no task of that id in this store; `%pool tasks` lists the latest ones.
 

@@ -120,7 +120,7 @@ def validate_model(name: str, *, backend: str | None = None) -> str:
 
     Args:
         name: An alias (haiku, sonnet, opus), a full id (`claude-...`, or one of Bedrock or Vertex), or a demo model.
-        backend: Where it is to run. The demo's models are refused on `claude`; None allows either.
+        backend: Where it is to run. The demo's models are refused on `claude`; `replay` and None allow either.
 
     Returns:
         The name, without surrounding white space.
@@ -137,14 +137,14 @@ def validate_model(name: str, *, backend: str | None = None) -> str:
     """
     wanted = name.strip()
     if wanted in DEMO_MODELS:
-        if backend in (None, "demo"):
+        if backend in (None, "demo", "replay"):
             return wanted
         raise UnknownModel(f"model {wanted!r} is one of the demo's; use haiku, sonnet or opus, or backend='demo'")
     base = wanted.removesuffix("[1m]")
     full_id = base.startswith(("claude-", *_PLATFORM_PREFIXES)) or "anthropic." in base
     if base in MODEL_ALIASES or (full_id and not any(c.isspace() for c in base)):
         return wanted
-    choices = [*MODEL_ALIASES, *DEMO_MODELS] if backend in (None, "demo") else [*MODEL_ALIASES]
+    choices = [*MODEL_ALIASES, *DEMO_MODELS] if backend in (None, "demo", "replay") else [*MODEL_ALIASES]
     hint = nearest(base.lower(), choices)
     raise UnknownModel(
         f"there is no model {name!r}{hint}" + ("" if "did you mean" in hint else " or a full id (claude-...)")
@@ -456,17 +456,17 @@ REPLACED: Final[Mapping[str, str]] = MappingProxyType(
         "supervisor_enabled": f"is gone: {_ALWAYS_SUPERVISED}",
         "supervisor_interval_secs": f"is gone: {_ALWAYS_SUPERVISED}",
         "detect_permission_prompts": "is gone: denied tools are always reported, see TaskResult.denials",
+        "record": "is an argument of Pool and of `%pool start`, no field of their configuration",
+        "cassette": "is an argument of Pool and of `%pool start`, no field of their configuration",
         "strict_mcp_config": "is gone: MCP is always strict, no servers are read but those in mcp_servers",
     }
 )
-"""Names known from claude-pool, and what became of them."""
+"""Names known from claude-pool or looked for here, and where what they did is to be found."""
 
 NOT_YET: Final[Mapping[str, str]] = MappingProxyType(
     {
         "worktree_isolation": "git worktrees are not supported yet; set cwd instead",
         "worktree_base_dir": "git worktrees are not supported yet; set cwd instead",
-        "record": "recording sessions is not supported yet",
-        "cassette": "replaying sessions is not supported yet",
     }
 )
 """Names that do nothing yet, and are refused."""
