@@ -87,13 +87,17 @@ class Pool(PoolReopening, PoolViews):
         profile: `prompt` (no tools, own system prompt, small requests) or `agent` (Claude Code's tools and prompt).
         model: haiku, sonnet, opus or a full model id.
         budget_usd: What may be spent: a wall, not a warning.
-        backend: `claude` (the real CLI) or `demo` (offline, made-up answers, play money).
+        backend: `claude` (the real CLI), `demo` (offline, made-up answers, play money) or `replay` (a tape, without
+            a model).
         store: The ledger: a file, a SQLAlchemy URL, or `:memory:` for none; None for the user's own.
         config: A PoolConfig with everything else; its fields can also be given by name.
         slot_configs: A SlotConfig for each of the first slots.
         driver: `thread`, or `inline` to run everything in the calling thread (for debuggers).
         budget_name: Pools that name the same budget share it; by default the notebook's or script's.
         fresh_budget: Count from now.
+        record: The tape that all answers are recorded to; a request that is asked again replaces what it has.
+        cassette: The tape that backend `replay` plays.
+        speed: How fast: `instant` (the default), or `real` for the time that the answers took.
         **options: Fields of PoolConfig.
 
     Raises:
@@ -123,6 +127,9 @@ class Pool(PoolReopening, PoolViews):
         driver: str = "thread",
         budget_name: str | None = None,
         fresh_budget: bool = False,
+        record: str | Path | None = None,
+        cassette: str | Path | None = None,
+        speed: str | None = None,
         **options: Any,
     ) -> None:
         if driver not in {"thread", "inline"}:
@@ -138,6 +145,9 @@ class Pool(PoolReopening, PoolViews):
             slot_configs=slot_configs,
             budget_name=budget_name,
             fresh_budget=fresh_budget,
+            record=record,
+            cassette=cassette,
+            speed=speed,
             **options,
         )
         self.aio._face = self  # the handles' way back to the blocking verbs

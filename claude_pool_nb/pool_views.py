@@ -271,7 +271,7 @@ class PoolViews(Frames):
 
     @property
     def backend(self) -> str:
-        """`claude` or `demo`."""
+        """`claude`, `demo` or `replay`."""
         return self.aio.setup.backend
 
     @property

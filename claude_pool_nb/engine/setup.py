@@ -20,13 +20,14 @@ from claude_pool_nb.core.state import PoolState
 from claude_pool_nb.engine.conversations import Conversations
 from claude_pool_nb.engine.engine import Engine
 from claude_pool_nb.engine.intake import Intake
-from claude_pool_nb.errors import ConfigError, NotYetSupported, UnknownOption, nearest
+from claude_pool_nb.errors import ConfigError, UnknownOption, nearest
 from claude_pool_nb.sessions.base import Backend
+from claude_pool_nb.sessions.cassette import checked_speed
 from claude_pool_nb.store import queries, shelf
 from claude_pool_nb.store.answers import find_answers
 from claude_pool_nb.store.ledger import Ledger
 
-BACKENDS = ("claude", "demo")
+BACKENDS = ("claude", "demo", "replay")
 """Where sessions come from."""
 
 
@@ -47,6 +48,12 @@ class Setup:
     fresh_budget: bool
     scope: str
     """Whose shared context it is: the notebook or script."""
+    record: str | None = None
+    """The tape that is recorded."""
+    cassette: str | None = None
+    """The tape that is replayed."""
+    speed: str = "instant"
+    """How fast it is replayed."""
 
     @classmethod
     def build(
@@ -71,12 +78,15 @@ class Setup:
         """
         custom = backend if not isinstance(backend, str) else None
         backend = backend if isinstance(backend, str) else backend.info.name
-        if backend == "replay":
-            raise NotYetSupported("backend='replay' is not supported yet; use claude or demo")
         if custom is None and backend not in BACKENDS:
             raise ConfigError(f"there is no backend {backend!r}{nearest(backend, BACKENDS)}")
+        options = dict(options)
+        tape = _tape_of(backend, *(options.pop(name, None) for name in ("record", "cassette", "speed")))
         known = {field.name for field in fields(PoolConfig)}
-        arguments = {"slots", "profile", "model", "budget_usd", "backend", "store", "config", "slot_configs", "driver"}
+        arguments = {
+            "slots", "profile", "model", "budget_usd", "backend", "store", "config", "slot_configs", "driver",
+            "record", "cassette", "speed",
+        }  # fmt: skip
         for name in options:
             if name not in known:
                 PoolConfig.from_mapping({name: options[name]})  # says what replaced it, if something did
@@ -105,7 +115,8 @@ class Setup:
         if len(slot_configs) > slots:
             raise ConfigError(f"there are {len(slot_configs)} slot_configs for {slots} slots; give at most one each")
         scope = _scope()
-        money = "demo" if backend == "demo" or (custom is not None and custom.info.play_money) else "real"
+        played = custom is not None and custom.info.play_money
+        money = backend if backend in {"demo", "replay"} else "demo" if played else "real"
         return cls(
             slots=slots,
             backend=backend,
@@ -117,7 +128,38 @@ class Setup:
             budget_name=budget_name or f"{scope} ({money})",
             fresh_budget=fresh_budget,
             scope=scope,
+            **tape,
         )
+
+
+def _tape_of(backend: str, record: object, cassette: object, speed: object) -> dict[str, str]:
+    """Which tape is recorded or replayed, as fields of a `Setup`.
+
+    Raises:
+        ConfigError: these cannot go together with each other or with the backend.
+    """
+    paths: dict[str, str] = {}
+    for name, value in (("record", record), ("cassette", cassette)):
+        if value is None:
+            continue
+        if not isinstance(value, str | Path) or not str(value):
+            raise ConfigError(f"{name}={value!r} cannot work: {name} takes the path of a tape, like 'tape.ndjson'")
+        paths[name] = str(value)
+    if backend == "replay":
+        if record is not None:
+            raise ConfigError("a replay is not recorded; leave record out, or record on backend='claude' or 'demo'")
+        if cassette is None:
+            raise ConfigError("backend='replay' needs the tape that it replays: cassette=PATH (record=PATH makes one)")
+    elif cassette is not None:
+        raise ConfigError(
+            f"cassette={str(cassette)!r} is replayed by backend='replay', not by {backend!r}; give backend='replay' "
+            "too, or record=PATH to record a tape"
+        )
+    if speed is not None:
+        if backend != "replay":
+            raise ConfigError(f"speed={speed!r} is of a replay; give backend='replay' and cassette=PATH too")
+        paths["speed"] = checked_speed(str(speed))
+    return paths
 
 
 def _scope() -> str:
@@ -133,7 +175,25 @@ def _scope() -> str:
 
 
 def make_backend(setup: Setup) -> Backend:
-    """The backend that a pool asked for."""
+    """The backend that a pool asked for, with the tape that it is recorded to.
+
+    Raises:
+        CassetteError: the tape cannot be used.
+    """
+    if setup.cassette is not None:
+        from claude_pool_nb.sessions.cassette_backend import CassetteBackend
+
+        return CassetteBackend.replaying(setup.cassette, speed=setup.speed)
+    backend = _answering(setup)
+    if setup.record is not None:
+        from claude_pool_nb.sessions.cassette_backend import CassetteBackend
+
+        return CassetteBackend.recording(backend, setup.record)
+    return backend
+
+
+def _answering(setup: Setup) -> Backend:
+    """Who answers."""
     if setup.custom is not None:
         return setup.custom
     if setup.backend == "demo":
@@ -150,12 +210,17 @@ async def assemble(setup: Setup) -> Engine:
 
     Raises:
         MissingCredentials, CLINotFound, UnknownModel: from the backend's check.
+        CassetteError: a tape cannot be used.
         StoreError: the ledger cannot be used.
     """
-    backend = make_backend(setup)
+    backend = await asyncio.to_thread(make_backend, setup)
     config = setup.config
     slot_configs = {f"s{number}": slot for number, slot in enumerate(setup.slot_configs, 1)}
-    ledger = Ledger.open(setup.store)
+    try:
+        ledger = Ledger.open(setup.store)
+    except BaseException:
+        await backend.close()
+        raise
     try:
         conversations = Conversations(ledger)
         intake = Intake(config, backend, conversations, slot_configs=slot_configs)
