@@ -260,7 +260,7 @@ class Run:
             counts={str(state): number for state, number in self.counts().items()},
             cost_nano=sum(task.cost_nano for task in tasks),
             elapsed_s=max(0.0, end - record.created_at),
-            play_money=record.backend == "demo",
+            play_money=record.backend in {"demo", "replay"},
             errors=tuple(dict.fromkeys(task.error for task in tasks if task.error))[:3],
         )
 

@@ -64,6 +64,10 @@ class Settings:
     """Pools that name it share one budget."""
     strict_budget: bool | None = None
     """Reserve the worst case of every task."""
+    record: str | None = None
+    """Tape that a new pool's answers are recorded to."""
+    cassette: str | None = None
+    """Tape that backend `replay` plays."""
     store: str | None = None
     """File or URL of the ledger; None for the one in the user's data directory."""
     live: Literal["auto", "widget", "static", "off"] = "auto"

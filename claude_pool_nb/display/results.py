@@ -13,6 +13,7 @@ from claude_pool_nb.errors import plain
 from claude_pool_nb.records import CostBasis, TaskResult, TaskState, nano
 
 DEMO_NOTE = "demo: no model was asked, its dollars are play money"
+REPLAY_NOTE = "replay: no model was asked, its dollars are those of the recording"
 
 
 def result_cost(result: TaskResult) -> str:
@@ -36,6 +37,8 @@ def result_cost(result: TaskResult) -> str:
         parts.append(count(result.attempts, "attempt"))
     if result.backend == "demo":
         parts.append(DEMO_NOTE)
+    elif result.backend == "replay":
+        parts.append(REPLAY_NOTE)
     return " · ".join(part for part in parts if part)
 
 

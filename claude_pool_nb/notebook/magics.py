@@ -33,7 +33,10 @@ class PoolMagics(Magics):
         config=True
     )
     strict_budget = Bool(help="Reserve the worst case for every task.").tag(config=True)
-    backend = Enum(["claude", "demo"], help="Who answers: claude, or demo (offline, play money).").tag(config=True)
+    backend = Enum(
+        ["claude", "demo", "replay"],
+        help="Who answers: claude, demo (offline, play money) or replay (a tape).",
+    ).tag(config=True)
     store = Unicode(None, allow_none=True, help="Path or URL of the ledger; None for the user's own.").tag(config=True)
     live = Enum(MODES, help="How the progress of a waiting cell is shown.").tag(config=True)
 

@@ -143,7 +143,7 @@ class LiveView:
         """What became of the run, from its records: a frame would import pandas before the first answer is shown."""
         # A run of an earlier kernel may be of other money than this pool's.
         backend = self._run.record.backend
-        budget = self._pool.budget if (backend == "demo") == (self._pool.backend == "demo") else None
+        budget = self._pool.budget if backend == self._pool.backend else None
         tasks = self._pool.aio.task_records(self._run.id)
         states = [task.state for task in tasks]
         paused = self._pool.status().paused
@@ -156,7 +156,7 @@ class LiveView:
             elapsed_s=time.monotonic() - self._began,
             left_nano=None if budget is None else budget.left_nano,
             limited=budget is not None and budget.limit_nano is not None,
-            play_money=backend == "demo",
+            play_money=backend in {"demo", "replay"},
             errors=tuple(errors)[:MAX_ERRORS],
             warnings=tuple(notes),
             paused=paused,

@@ -11,6 +11,7 @@ from claude_pool_nb.notebook.parser import VerbParser, number
 
 if TYPE_CHECKING:
     from claude_pool_nb.pool import Pool
+    from claude_pool_nb.settings import Settings
 
 SAME_NAME = (
     "system_prompt",
@@ -31,6 +32,7 @@ SAME_NAME = (
     "demo_latency_s",
     "fallback_model",
     "budget_name",
+    "speed",
 )
 """Options that are passed on to `Pool(...)` as they were written."""
 
@@ -47,7 +49,14 @@ def parser() -> VerbParser:
     add("--budget", metavar="USD", type=number(float, least=0, unit="dollars"), help="a wall for what may be spent")
     add("--strict-budget", action="store_true", default=None, help="reserve the worst case for every task")
     add("--budget-name", metavar="NAME", help="share the budget of that name (default: the notebook's own)")
-    add("--backend", choices=["claude", "demo"], help="demo: offline, made-up answers, play money")
+    add(
+        "--backend",
+        choices=["claude", "demo", "replay"],
+        help="demo: offline, made-up answers, play money; replay: the answers of a tape",
+    )
+    add("--record", metavar="PATH", help="record all answers to this tape")
+    add("--cassette", metavar="PATH", help="replay this tape: no model, no key, no network")
+    add("--speed", choices=["instant", "real"], help="of a replay (default: instant); real: in the time answers took")
     add("--store", metavar="PATH", help="file or URL of the ledger; :memory: for none")
     add("--replace", action="store_true", help="stop the pool there is and start this one")
     add("--allow-bypass", action="store_true", help="allow --permission-mode bypassPermissions: tools run unasked")
@@ -73,13 +82,14 @@ def options_of(call: Call) -> dict[str, Any]:
         "driver": settings.driver,
         "slots": defaults.slots if args.slots is None else args.slots,
         "profile": args.profile or defaults.profile,
-        "backend": args.backend or defaults.backend,
+        "backend": args.backend or ("replay" if args.cassette else defaults.backend),
     }
     maybe = {
         "model": args.model or defaults.model,
         "budget_usd": defaults.budget_usd if args.budget is None else args.budget,
         "store": args.store or defaults.store,
         "budget_name": settings.budget_name,
+        **_tape(call, options["backend"], settings),
     }
     options |= {name: value for name, value in maybe.items() if value is not None}
     if args.strict_budget or defaults.strict_budget:
@@ -96,6 +106,14 @@ def options_of(call: Call) -> dict[str, Any]:
     if args.retry_attempts is not None:
         options["retry"] = retry_policy(args.retry_attempts)
     return options
+
+
+def _tape(call: Call, backend: str, settings: Settings) -> dict[str, str | None]:
+    """Which tape is recorded or replayed; a setting for the other is no contradiction to what was written."""
+    args = call.args
+    if backend == "replay":
+        return {"record": args.record, "cassette": args.cassette or settings.cassette}
+    return {"record": args.record or settings.record, "cassette": args.cassette}
 
 
 def run(call: Call) -> Pool:
