@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from claude_pool_nb import pricing
-from claude_pool_nb.accepting import Accepting
-from claude_pool_nb.config import PoolConfig, SlotConfig
+from claude_pool_nb.analysis.inputs import Table
+from claude_pool_nb.cassettes import AsyncCassettes
+from claude_pool_nb.config import PoolConfig, SlotConfig, TaskOverrides
 from claude_pool_nb.core import inputs
 from claude_pool_nb.engine.portal import wait_elsewhere
 from claude_pool_nb.engine.setup import Setup, assemble
@@ -55,7 +56,7 @@ MANY_PROMPTS = 500
 """A call with more prompts than this is prepared beside the loop."""
 
 
-class AsyncPool(Reopening):
+class AsyncPool(AsyncCassettes, Views):
     """A pool of Claude sessions for code that awaits.
 
     Takes the arguments of `Pool`; see there.

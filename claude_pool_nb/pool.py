@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from claude_pool_nb.aio import AsyncPool
-from claude_pool_nb.analysis.design import Design
+from claude_pool_nb.cassettes import Cassettes
 from claude_pool_nb.config import PoolConfig, SlotConfig
 from claude_pool_nb.display.pools import PoolCard, pool_html
 from claude_pool_nb.engine.portal import InlineLoop, LoopThread, Portal
@@ -79,7 +79,7 @@ def _close_all() -> None:
 getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
-class Pool(PoolReopening, PoolViews):
+class Pool(Cassettes, PoolViews):
     """A pool of warm Claude sessions.
 
     Args:

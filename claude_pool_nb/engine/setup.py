@@ -7,6 +7,7 @@ opens the ledger, ends what a dead kernel left behind, and puts the engine toget
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -89,7 +90,8 @@ class Setup:
         }  # fmt: skip
         for name in options:
             if name not in known:
-                PoolConfig.from_mapping({name: options[name]})  # says what replaced it, if something did
+                with contextlib.suppress(UnknownOption):
+                    PoolConfig.from_mapping({name: options[name]})  # says what replaced it, if something did
                 raise UnknownOption(f"there is no option {name!r}{nearest(name, known | arguments)}")
         given = dict(options)
         if config is None:

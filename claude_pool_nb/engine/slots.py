@@ -104,6 +104,7 @@ class SlotRunner:
         self._closing: dict[asyncio.Task[None], Session | None] = {}
         self._over = False
         self._asking = False
+        self._changes: list[Callable[[], None]] = []
 
     @property
     def info(self) -> SessionInfo:
@@ -121,6 +122,27 @@ class SlotRunner:
             model=info.model or record.model,
             conversation=self.options.conversation if self.options else None,
         )
+
+    def change(self, backend: Backend, session: Callable[[Session], Session]) -> asyncio.Future[None]:
+        """Have another backend, and the live session as `session` makes it; when the turn that runs is over.
+
+        Returns:
+            Done when it has them.
+        """
+        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def apply() -> None:
+            self._backend = backend
+            if self.session is not None:
+                self.session = session(self.session)
+            if not changed.done():
+                changed.set_result(None)
+
+        if self._turn is None:
+            apply()
+        else:
+            self._changes.append(apply)
+        return changed
 
     # -- opening, resetting, closing -----------------------------------------------------------------------------------
 
@@ -163,7 +185,7 @@ class SlotRunner:
         session = self.session
         if session is None or session.broken or session.needs_recycling:
             await self.open(self.options or options)
-        elif not self._goes_on():
+        elif not self.goes_on:
             try:
                 async with asyncio.timeout(RESET_TIMEOUT_S):  # unlike wait_for it adds no turn of the loop
                     await session.reset()
@@ -173,7 +195,8 @@ class SlotRunner:
                 await self.open(self.options or options)
         self._sleep_later()
 
-    def _goes_on(self) -> bool:
+    @property
+    def goes_on(self) -> bool:
         """True where the conversation is meant to outlive the task."""
         options = self.options
         return options is not None and (options.conversation is not None or options.slot_mode is SlotMode.PERSISTENT)
@@ -256,6 +279,8 @@ class SlotRunner:
             result = TurnResult(cost_basis=CostBasis.UNKNOWN, duration_s=time.monotonic() - clock)
         finally:
             self._turn = None
+            while self._changes:
+                self._changes.pop(0)()
             if self._stop_task is not None:
                 self._stop_task.cancel()
                 self._stop_task = None

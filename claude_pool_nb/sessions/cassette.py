@@ -48,6 +48,41 @@ class _Place:
     """True if the tape had no more tasks of that request, and began again."""
 
 
+class _Line:
+    """The tasks that asked the same when the tape was recorded, waiting to be played.
+
+    Tasks of a run do not ask in their order: which of identical ones has which answer is known by their numbers.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._numbers = [attempts[0].task for attempts in group]
+        self._starts_over = False
+        self._fill()
+
+    def _fill(self) -> None:
+        self._left = dict.fromkeys(range(len(self._numbers)))
+        self._by_number: dict[int | None, list[int]] = {}
+        for place in reversed(range(len(self._numbers))):
+            self._by_number.setdefault(self._numbers[place], []).append(place)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if all have been played."""
+        return not self._left
+
+    def next(self, number: int | None) -> _Place:
+        """The place of a task with that number in its run; when all were played it starts over."""
+        if self.is_empty:
+            self._starts_over = True
+            self._fill()
+        alike = self._by_number.get(number, [])
+        while alike and alike[-1] not in self._left:
+            alike.pop()
+        place = alike.pop() if alike else next(iter(self._left))
+        del self._left[place]
+        return _Place(place, starts_over=self._starts_over)
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """An answer that is on the tape, and whose turn it is."""
@@ -119,7 +154,7 @@ class Cassette:
             self._contents = read_tape(self.path)
         self._groups = self._contents.groups
         self._places: dict[tuple[str, str], _Place] = {}
-        self._asked: dict[str, int] = {}
+        self._lines: dict[str, _Line] = {}
         self._fresh: dict[str, dict[str, list[Entry]]] = {}
         self._nearest: Nearest | None = None
         self._arrivals = 0
@@ -159,19 +194,21 @@ class Cassette:
     def find(self, request: Request, task_id: str = "") -> Found | None:
         """The answer to a request; None if it is not on the tape.
 
-        A task that asks for the first time gets the next of those that asked the same, one that asks again its own
-        next attempt. Where the tape has no more, a recording goes on; a replay starts over.
+        A task that asks for the first time gets what the task of the same place in its run got, or else the next of
+        those that asked the same; one that asks again gets its own next attempt. Where the tape has no more, a
+        recording goes on; a replay starts over.
         """
         group = self._groups.get(request.key)
         if not group:
             return None
         place = self._places.get((request.key, task_id)) if task_id else None
-        asked = self._asked.get(request.key, 0)
         if place is None:
-            if asked >= len(group) and self.records:
+            line = self._lines.get(request.key)
+            if line is None:
+                line = self._lines[request.key] = _Line(group)
+            if line.is_empty and self.records:
                 return None
-            self._asked[request.key] = asked + 1
-            place = _Place(asked % len(group), starts_over=asked >= len(group))
+            place = line.next(number_in_run(task_id))
             if task_id:
                 self._places[request.key, task_id] = place
         attempts = group[place.number]
@@ -216,9 +253,12 @@ class Cassette:
 
     def note(self, entry: Entry, task_id: str = "") -> None:
         """Add an answer; where the file cannot be written it is kept until the end, and `trouble` says why."""
+        if self._file is None:
+            return  # it was taken out while the answer came
         key = entry.request.key
         self._arrivals += 1
         owner = task_id or f"#{self._arrivals}"
+        entry = replace(entry, task=number_in_run(task_id))
         tasks = self._fresh.setdefault(key, {})
         place = self._places.get((key, task_id)) if self.plays else None
         before = len(self._groups.get(key, ())) if self.plays else 0
@@ -230,7 +270,6 @@ class Cassette:
             entry = replace(entry, occurrence=number, attempt=len(tasks.get(owner, ())) + 1)
         tasks.setdefault(owner, []).append(entry)
         self.recorded += 1
-        assert self._file is not None
         try:
             self._file.add(entry)
         except OSError as error:
@@ -244,7 +283,7 @@ class Cassette:
         """
         file, self._file = self._file, None
         if file is not None:
-            file.finish(self._merged())
+            file.finish(self._merged(), changed=bool(self._fresh))
 
     def _merged(self) -> dict[str, Group]:
         """All that is to be on the tape: what was, where it was; then what is new, in the order of the tasks."""
@@ -270,11 +309,23 @@ def _numbered(group: Group, old: Group) -> Group:
         before = old[number - 1] if number <= len(old) else []
         row: list[Entry] = []
         for attempt, given in enumerate(attempts, 1):
-            entry = replace(given, occurrence=number, attempt=attempt)
+            task = given.task if len(group) > 1 else None
+            entry = replace(given, occurrence=number, attempt=attempt, task=task)
             known = before[attempt - 1] if attempt <= len(before) else None
             row.append(known if known is not None and known.same_but_for_times(entry) else entry)
         result.append(row)
     return result
+
+
+def number_in_run(task_id: str) -> int | None:
+    """The number of a task in its run.
+
+    Example:
+        >>> number_in_run("r12.3"), number_in_run("")
+        (3, None)
+    """
+    number = task_id.rpartition(".")[2]
+    return int(number) if number.isdecimal() else None
 
 
 def _order(item: tuple[str, list[Entry]]) -> tuple[int, int, int]:

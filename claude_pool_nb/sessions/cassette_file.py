@@ -13,8 +13,10 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from claude_pool_nb.errors import CassetteError
 from claude_pool_nb.sessions.cassette_format import (
@@ -55,9 +57,8 @@ class Contents:
 
 def package_version() -> str:
     """The version of this package."""
-    from claude_pool_nb import __version__
-
-    return __version__
+    version: str = import_module(__name__.partition(".")[0]).__version__
+    return version
 
 
 def header(backend: str) -> dict[str, Any]:
@@ -219,8 +220,7 @@ class TapeFile:
                 if self.old.cut:
                     self._cut_off()
             else:
-                self._file.write(to_line(header(backend)))
-                self._file.flush()
+                self._write(to_line(header(backend)))
         except BaseException:
             self._file.close()
             if fresh:
@@ -228,12 +228,12 @@ class TapeFile:
             raise
         self._fresh = fresh
 
-    def _opened(self) -> BinaryIO:
+    def _opened(self) -> FileIO:
         """The file, to be added to, and by nobody else."""
         import fcntl
 
         try:
-            file = self._place.open("ab")
+            file = self._place.open("ab", buffering=0)
         except IsADirectoryError:
             hint = f"{self.path.rstrip('/')}/tape.ndjson"
             raise CassetteError(f"{self.path} is a folder; record to a file in it, like {hint}") from None
@@ -270,19 +270,31 @@ class TapeFile:
         text = b""
         if not self._marked:
             text += to_line({RECORDING: "all" if self._replaces else "new"})
-            self._marked = True
         asked = entry.request.asked
         if asked.label not in self._labels:
             text += to_line({"options": asked.label, **asked.values})
-        self._file.write(text + to_line(entry_json(entry)))
-        self._file.flush()
+        self._write(text + to_line(entry_json(entry)))
         self._labels.add(asked.label)
+        self._marked = True
 
-    def finish(self, groups: Mapping[str, Group]) -> None:
+    def _write(self, data: bytes) -> None:
+        """Add whole lines, or nothing."""
+        before = os.fstat(self._file.fileno()).st_size
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)
+            raise
+
+    def finish(self, groups: Mapping[str, Group], *, changed: bool = False) -> None:
         """Put the whole tape in order, in the place of what is there, and let it go.
 
         Args:
             groups: All that is to be on it.
+            changed: That is not what was on it.
 
         Raises:
             CassetteError: it cannot be written; what was added is in the file as it came.
@@ -290,7 +302,7 @@ class TapeFile:
         try:
             if not groups and self._fresh:
                 self._place.unlink(missing_ok=True)
-            elif self._marked or self.old.unfinished:
+            elif changed or self.old.unfinished:
                 self._replace(tape_bytes(self.old.backend, groups))
         except OSError as error:
             raise CassetteError(

@@ -270,6 +270,8 @@ class Entry:
     """Which attempt of that task, from 1."""
     conversation: str | None = None
     """The name of the conversation, for readers of the tape."""
+    task: int | None = None
+    """The number of the task in its run, where several tasks asked the same."""
     line: int | None = field(default=None, compare=False)
     """Where it stands."""
 
@@ -356,6 +358,7 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "after": request.after or None,
         "occurrence": entry.occurrence if entry.occurrence > 1 else None,
         "attempt": entry.attempt if entry.attempt > 1 else None,
+        "task": entry.task,
     }
     told |= {name: value for name, value in optional.items() if value is not None}
     given: dict[str, Any] = {}
@@ -417,6 +420,7 @@ def entry_of(told: Mapping[str, Any], known: Mapping[str, Asked], line: int | No
         _typed(told, "occurrence", int, 1),
         _typed(told, "attempt", int, 1),
         _typed(told, "conversation", str, None),
+        _typed(told, "task", int, None),
         line,
     )
 

@@ -135,7 +135,6 @@ class CassetteSession:
         self._free = free
         self._clock = clock
         self._history = ""
-        self._options: ResolvedConfig | None = None
         self._stop = asyncio.Event()
         self._playing = False
         self._asking = False
@@ -148,9 +147,15 @@ class CassetteSession:
     def info(self) -> SessionInfo:
         """That of the session inside; a replay's conversation is resumed by its history alone."""
         info = self.inner.info
-        if isinstance(self.inner, SilentSession) and self._history:
+        if self.is_silent and self._history:
             return replace(info, resume_point=_POINT + self._history)
         return info
+
+    @property
+    def is_silent(self) -> bool:
+        """True if no model is behind it."""
+        inner = self.inner
+        return inner.is_silent if isinstance(inner, CassetteSession) else isinstance(inner, SilentSession)
 
     @property
     def launch_key(self) -> str:
@@ -179,12 +184,15 @@ class CassetteSession:
         self.adopt(options)
 
     def adopt(self, options: ResolvedConfig) -> None:
-        """Know the options, and from them where the conversation stands."""
-        self._options = options
+        """Know from the options where the conversation stands."""
         if options.resume_session_id is not None:
             point = options.resume_at or ""
             known = point.removeprefix(_POINT) if point.startswith(_POINT) else None
             self._history = known or self._tape.history_of(options.conversation) or BEFORE
+
+    def has_begun(self) -> None:
+        """The session inside has said things that are not on the tape."""
+        self._history = BEFORE
 
     async def reset(self) -> None:
         """Forget the conversation.
@@ -316,7 +324,7 @@ class CassetteSession:
         self._tape.was_played(found)
         if answer.failure is None:
             self._history = entry.then
-            if not isinstance(self.inner, SilentSession):
+            if not self.is_silent:
                 self._tape.unseen.add(entry.then)
         yield self._played_result(answer, found, real=real)
 

@@ -73,7 +73,7 @@ class StreamNotes:
         if safe == answer.output:  # then it need not be there twice
             notes = [[*note[:2], len(str(note[2]))] if note[1] == "text" else note for note in notes]
         told = tuple(tuple(note) for note in notes)
-        return None if told == at_once(answer) else told
+        return None if not told or told == at_once(answer) else told
 
     def _coarse(self) -> list[list[object]]:
         """The notes, with neighbouring pieces of text joined until there are few enough."""
