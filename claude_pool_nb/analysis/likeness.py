@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -84,7 +84,7 @@ class _Kind:
     options: tuple[Any, ...]
     shape: tuple[Any, ...]
     fixed: int
-    template: Any
+    templates: frozenset[str]
     heads: tuple[str, ...]
 
 
@@ -128,15 +128,12 @@ class Past:
         if not near:
             return History()
         heads = _heads(asked.prompts)
-        new_frame, mine = frame_of(heads), essentials(asked.options)
+        new_frame, mine, templates = frame_of(heads), essentials(asked.options), texts_of(asked.template)
         same = [
             kind
             for kind in near
             if kind.options == mine
-            and (
-                (asked.template is not None and kind.template == asked.template)
-                or is_alike(heads, new_frame, kind.heads)
-            )
+            and ((templates and kind.templates == templates) or is_alike(heads, new_frame, kind.heads))
         ]
         if found := self._read(same, asked.options):
             return History(found, Likeness.SAME)
@@ -158,7 +155,7 @@ class Past:
             first.setdefault(key, task)
             heads.setdefault(key, []).append(task.head)
         known: dict[tuple[str, str], ResolvedConfig | None] = {}
-        templates: dict[str, Any] = {}
+        templates: dict[str, frozenset[str]] = {}
         kinds = []
         for key, task in first.items():
             run = self._runs.get(task.run)
@@ -174,7 +171,7 @@ class Past:
             if options is None:
                 continue
             if run.meta not in templates:
-                templates[run.meta] = template_of(run.meta)
+                templates[run.meta] = texts_of(json.loads(run.meta).get("template"))
             kinds.append(
                 _Kind(
                     run=task.run,
@@ -184,7 +181,7 @@ class Past:
                     options=essentials(options),
                     shape=_shape(options),
                     fixed=fixed_tokens(options, backend=self._backend),
-                    template=templates[run.meta],
+                    templates=templates[run.meta],
                     heads=tuple(dict.fromkeys(heads[key])),
                 )
             )
@@ -273,14 +270,16 @@ def _is_told(options: ResolvedConfig) -> bool:
     return options.schema is not None or options.system_prompt != PROFILES[options.profile].system_prompt
 
 
-def template_of(meta: str) -> Any:
-    """The template in a run's record; None if it was made from none.
+def texts_of(template: Any) -> frozenset[str]:
+    """The texts of a template, or of several by name; none if prompts were given as they are.
 
     Example:
-        >>> template_of('{"template": "Classify {{ text }}"}'), template_of("{}")
-        ('Classify {{ text }}', None)
+        >>> texts_of("Classify {{ text }}") == texts_of({"short": "Classify {{ text }}"}), texts_of(None)
+        (True, frozenset())
     """
-    return json.loads(meta).get("template")
+    if isinstance(template, str):
+        return frozenset((template,))
+    return frozenset(template.values()) if isinstance(template, Mapping) else frozenset()
 
 
 def _heads(prompts: Sequence[str]) -> tuple[str, ...]:
