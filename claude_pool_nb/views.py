@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb import events
@@ -16,7 +16,7 @@ from claude_pool_nb.analysis.design import Design
 from claude_pool_nb.analysis.preview import Preview, preview_again, preview_made, preview_of
 from claude_pool_nb.analysis.reader import Frames
 from claude_pool_nb.analysis.tables import Table
-from claude_pool_nb.config import PoolConfig
+from claude_pool_nb.config import PoolConfig, TaskOverrides
 from claude_pool_nb.display.answers import answers_frame
 from claude_pool_nb.engine.setup import Setup
 from claude_pool_nb.errors import RunNotFound, SlotNotFound, TaskNotFound
@@ -134,13 +134,38 @@ class Views(Frames):
         return preview_of(self.engine, design)
 
     def preview_run(self, run_id: str) -> Preview:
-        """What a run was thought to cost, by what had run before it, beside what it did cost."""
+        """What a run was thought to cost, by what had run before it, beside what it did cost.
+
+        Example:
+            >>> import asyncio
+            >>> from claude_pool_nb import AsyncPool
+            >>> async def main():
+            ...     async with AsyncPool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...         run = await pool.fan_out(["a poem", "a limerick"])
+            ...         return pool.preview_run(run.id).actual_usd == run.cost_usd
+            >>> asyncio.run(main())
+            True
+        """
         return preview_made(self.engine, self.run_record(run_id), self.task_records(run_id))
 
-    def preview_again(self, run_id: str, states: Collection[str]) -> Preview | None:
-        """What the tasks of a run that are in these states would cost if they ran again; None if there are none."""
-        chosen = [task for task in self.task_records(run_id) if task.state in states]
-        return preview_again(self.engine, self.run_record(run_id), chosen) if chosen else None
+    def preview_again(
+        self, run_id: str, tasks: Sequence[TaskRecord], prompts: Sequence[str], overrides: Sequence[TaskOverrides]
+    ) -> Preview:
+        """What tasks of a run would cost if they ran again now, with these prompts and options.
+
+        Example:
+            >>> import asyncio
+            >>> from claude_pool_nb import AsyncPool, TaskOverrides
+            >>> async def main():
+            ...     async with AsyncPool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...         run = await pool.fan_out(["a poem", "a limerick"])
+            ...         some = pool.task_records(run.id)[:1]
+            ...         return pool.preview_again(run.id, some, ["an ode"], [TaskOverrides(model="sonnet")])
+            >>> seen = asyncio.run(main())
+            >>> seen.tasks, seen.prompts, list(seen.estimate["model"])
+            (1, ('an ode',), ['demo-large'])
+        """
+        return preview_again(self.engine, self.run_record(run_id), tasks, prompts, overrides)
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 

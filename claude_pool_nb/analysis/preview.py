@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from claude_pool_nb.analysis.design import Design
+    from claude_pool_nb.config import TaskOverrides
     from claude_pool_nb.engine.engine import Engine
     from claude_pool_nb.records import RunRecord
     from claude_pool_nb.resolved import ResolvedConfig
@@ -206,31 +207,45 @@ def preview_of(engine: Engine, design: Design) -> Preview:
     Raises:
         ConfigError: the pool cannot run them.
     """
-    options: dict[Hashable, tuple[ResolvedConfig, ...]] = {}
-    for one in design.distinct_overrides():
-        options[id(one)] = engine.intake.wherever(one)
     wanted = _Wanted(
         prompts=design.prompts,
         keys=[id(one) for one in design.overrides],
-        options=options,
+        options={id(one): engine.intake.wherever(one) for one in design.distinct_overrides()},
         about=design.about,
         per_row=_leading(design.rows),
     )
     return _preview(engine, wanted, _past(engine))
 
 
-def preview_again(engine: Engine, run: RunRecord, tasks: Sequence[TaskRecord]) -> Preview:
+def preview_again(
+    engine: Engine,
+    run: RunRecord,
+    tasks: Sequence[TaskRecord],
+    prompts: Sequence[str],
+    overrides: Sequence[TaskOverrides],
+) -> Preview:
     """What tasks of a run would cost if they ran again now.
 
     Args:
         engine: The pool's engine; it is only looked at.
-        run: Their run.
+        run: Their run, whose configuration holds.
         tasks: The ones that would run again; at least one.
+        prompts: The text for each of them.
+        overrides: The options of each of them; equal ones had better be one object.
 
     Raises:
         ConfigError: the pool cannot run them.
     """
-    return _preview(engine, _recorded(engine, run, tasks, whole=False), _past(engine))
+    distinct = {id(one): one for one in overrides}
+    wanted = _Wanted(
+        prompts=prompts,
+        keys=[id(one) for one in overrides],
+        options={key: engine.intake.wherever(one, run) for key, one in distinct.items()},
+        about={"template": json.loads(run.meta).get("template")},
+        per_row=1,
+        labels=[task.id for task in tasks],
+    )
+    return _preview(engine, wanted, _past(engine))
 
 
 def preview_made(engine: Engine, run: RunRecord, tasks: Sequence[TaskRecord]) -> Preview:
@@ -246,7 +261,7 @@ def preview_made(engine: Engine, run: RunRecord, tasks: Sequence[TaskRecord]) ->
     completed = sum(task.state is TaskState.COMPLETED for task in tasks)
     return _preview(
         engine,
-        _recorded(engine, run, tasks, whole=True),
+        _recorded(engine, run, tasks),
         before,
         made=(sum(task.cost_nano for task in tasks), ended, completed),
     )
@@ -273,19 +288,18 @@ def _past(engine: Engine, *, before: int | None = None, before_at: float | None 
     return Past(engine.ledger, engine.backend.info.name, options_of, before=before, before_at=before_at)
 
 
-def _recorded(engine: Engine, run: RunRecord, tasks: Sequence[TaskRecord], *, whole: bool) -> _Wanted:
-    """Tasks of the ledger, as they would run again."""
+def _recorded(engine: Engine, run: RunRecord, tasks: Sequence[TaskRecord]) -> _Wanted:
+    """The tasks of a run as it was made."""
     options: dict[Hashable, tuple[ResolvedConfig, ...]] = {}
     for task in tasks:
         if task.overrides not in options:
             options[task.overrides] = (engine.intake.options_of_record(task, run),)
-    about = json.loads(run.meta)
     return _Wanted(
         prompts=[engine.intake.prompt_of(task) for task in tasks],
         keys=[task.overrides for task in tasks],
         options=options,
-        about=about if whole else {key: value for key, value in about.items() if key == "template"},
-        per_row=_leading([task.row for task in tasks]) if whole else 1,
+        about=json.loads(run.meta),
+        per_row=_leading([task.row for task in tasks]),
         labels=[task.id for task in tasks],
     )
 
@@ -418,6 +432,7 @@ def _cell(
         output_tokens_high=round(one.output_tokens.high),
         price_source="history" if history.seen else "unknown" if one.cost_nano is None else "list",
         history_tasks=len(history.seen),
+        history_kind=str(history.likeness),
         low_nano=None if one.cost_nano is None else round(one.cost_nano.low),
         high_nano=None if one.cost_nano is None else round(one.cost_nano.high),
     )

@@ -41,6 +41,8 @@ class PreviewCell:
     """`list`, `history` or `unknown`."""
     history_tasks: int = 0
     """Earlier tasks that the estimate stands on."""
+    history_kind: str = ""
+    """What they are: `such tasks` or `other prompts`."""
     low_nano: int | None = None
     """What they cost at least, or nearly; None for unknown."""
     high_nano: int | None = None
@@ -172,7 +174,9 @@ def _table(picture: PreviewPicture) -> list[list[str]]:
             f"{cell.input_tokens:,}",
             span(f"{cell.output_tokens_low:,}", f"{cell.output_tokens_high:,}"),
             price_span(cell.low_nano, cell.high_nano),
-            f"{cell.history_tasks:,} earlier tasks" if cell.price_source == "history" else _SOURCES[cell.price_source],
+            f"{cell.history_tasks:,} {cell.history_kind}"
+            if cell.price_source == "history"
+            else _SOURCES[cell.price_source],
         ]
         for cell in picture.cells[:MAX_CELLS]
     ]
@@ -192,7 +196,7 @@ def preview_text(picture: PreviewPicture) -> str:
     """The preview as text.
 
     Example:
-        >>> cell = PreviewCell({"tone": "kind"}, "haiku", 2, 1200, 40, 200, "list", 0, 1_000_000, 3_000_000)
+        >>> cell = PreviewCell({"tone": "kind"}, "haiku", 2, 1200, 40, 200, "list", 0, "", 1_000_000, 3_000_000)
         >>> seen = PreviewPicture(2, ["a poem"], [cell], (1_000_000, 3_000_000), (1.0, 2.0), slots=4, warnings=["hot"])
         >>> print(preview_text(seen))
         preview: 2 tasks, nothing was sent

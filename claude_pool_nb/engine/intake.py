@@ -187,13 +187,17 @@ class Intake:
         """
         self._plan(overrides)
 
-    def wherever(self, overrides: TaskOverrides) -> tuple[ResolvedConfig, ...]:
+    def wherever(self, overrides: TaskOverrides, run: RunRecord | None = None) -> tuple[ResolvedConfig, ...]:
         """The options of a task in every slot that may run it, as far as they differ.
+
+        Args:
+            overrides: its own options.
+            run: the run it belongs to, whose configuration holds; None for a new one.
 
         Raises:
             ConfigError: they contradict each other, or no slot has their role.
         """
-        return self._plan(overrides).priced
+        return self._plan(overrides, None if run is None else self._config_of(run)).priced
 
     def specs(
         self,
