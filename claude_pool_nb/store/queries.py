@@ -228,6 +228,15 @@ def run_attempts(ledger: Ledger, run_id: str) -> list[AttemptRecord]:
         return [_attempt(row) for row in connection.execute(query)]
 
 
+def run_spans(ledger: Ledger, run_id: str) -> list[tuple[str, float, float | None, str, int]]:
+    """Where and when each attempt of a run was made: slot, start, end, state, nanodollars; no texts are read."""
+    attempt = schema.attempt
+    columns = (attempt.c.slot_id, attempt.c.started_at, attempt.c.finished_at, attempt.c.state, attempt.c.cost_nano)
+    query = select(*columns).where(attempt.c.run == _run_key(run_id)).order_by(attempt.c.started_at)
+    with ledger.reading() as connection:
+        return [tuple(row) for row in connection.execute(query)]
+
+
 def history(
     ledger: Ledger, limit: int = 200, *, play_money: bool = False, model: str | None = None
 ) -> list[tuple[str, str | None, int]]:
