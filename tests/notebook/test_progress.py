@@ -6,7 +6,17 @@ from claude_pool_nb import events
 from claude_pool_nb.notebook.live.mode import Mode, decide
 from claude_pool_nb.notebook.live.progress import Progress
 from claude_pool_nb.notebook.live.render import cards, header, line
-from claude_pool_nb.records import AttemptState, BudgetRecord, FailureKind, SlotRecord, SlotState, TurnResult, Usage
+from claude_pool_nb.records import (
+    AttemptState,
+    BudgetRecord,
+    Failure,
+    FailureKind,
+    SlotRecord,
+    SlotState,
+    TaskRecord,
+    TurnResult,
+    Usage,
+)
 
 
 class Clock:
@@ -23,8 +33,7 @@ def _follow(*told: events.Event, tasks: int = 3) -> tuple[Progress, Clock]:
     clock = Clock()
     progress = Progress("r1", clock=clock)
     progress.seed(
-        {f"r1.{n}": "pending" for n in range(1, tasks + 1)},
-        prompts={f"r1.{n}": f"prompt <b>{n}</b>" for n in range(1, tasks + 1)},
+        [TaskRecord(f"r1.{n}", "r1", n, f"prompt <b>{n}</b>") for n in range(1, tasks + 1)],
         slots=[SlotRecord("s1", SlotState.IDLE), SlotRecord("s2", SlotState.STOPPED)],
         budget=BudgetRecord(1, "nb", limit_nano=10_000_000),
     )
@@ -39,7 +48,7 @@ def test_a_task_is_in_one_state() -> None:
     told = [
         events.TaskRunning(101, "r1.1", 1, "s1", 0, "haiku"),
         events.AttemptEnded(102, "r1.1", 1, AttemptState.FAILED, TurnResult(cost_nano=500)),
-        events.TaskWaiting(102, "r1.1", 105, None),  # type: ignore[arg-type]
+        events.TaskWaiting(102, "r1.1", 105, Failure(FailureKind.LIMIT, "http_429", "slow down")),
         events.TaskPendingAgain(105, "r1.1"),
         events.TaskRunning(105, "r1.1", 2, "s1", 0),
         events.AttemptEnded(106, "r1.1", 2, AttemptState.COMPLETED, TurnResult(cost_nano=700)),
@@ -104,7 +113,7 @@ def test_the_page_escapes_prompts_and_names_states() -> None:
     html = cards(list(progress.slots.values()), clock.now)
     assert "<b>1</b>" not in html
     assert "&lt;b&gt;1" in html
-    for part in ("s1", "busy", "r1.1", "haiku", "2.0 s", "0.0011"):
+    for part in ("s1", "busy", "r1.1", "haiku", "2 s", "0.0011"):
         assert part in html
     assert "s2" not in html
     assert "1 running" in line(progress)

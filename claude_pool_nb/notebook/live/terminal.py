@@ -27,7 +27,11 @@ class LineView:
         sys.stderr.write(f"\r{render.line(self._progress)[:width]:<{width}}")
         sys.stderr.flush()
 
-    def clear(self) -> None:
-        """Take it away."""
+    def close(self, _bundle: dict[str, str]) -> bool:
+        """Take it away; what is left of the run is shown below."""
+        if not self.shown:
+            return False
+        self.shown = False
         sys.stderr.write("\r" + " " * max(20, shutil.get_terminal_size().columns - 1) + "\r")
         sys.stderr.flush()
+        return False

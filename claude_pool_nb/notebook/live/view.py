@@ -1,21 +1,22 @@
 """The live view of one waiting cell: it appears after half a second, follows the run, and leaves a static line behind.
 
-Invariants: the page is changed at most eight times a second, whatever happens in the pool; the thread that changes it
-carries the cell's context, so that its output lands in that cell; the static line is made from the tasks' records,
-and is the same however the run was shown; a view that breaks never breaks the run: its error is told below the line.
+Invariants: the static output is made from the run's records, and is the same however the run was shown; no widget
+outlives its cell; a view that breaks never breaks the run: its error is told below the line.
 """
 
 from __future__ import annotations
 
-import contextvars
-import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from claude_pool_nb.display.runs import RunSummary, run_html, run_text
+from claude_pool_nb.display.endings import FIRST, Answer, RunEnding, Span
+from claude_pool_nb.display.runs import RunSummary
+from claude_pool_nb.notebook.live.follow import Follower
 from claude_pool_nb.notebook.live.mode import Mode, decide
-from claude_pool_nb.notebook.live.progress import Progress
+from claude_pool_nb.notebook.live.panel import Panel, close_all
 from claude_pool_nb.records import TaskState
+from claude_pool_nb.store import queries
 
 if TYPE_CHECKING:
     from claude_pool_nb.handles import Run
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 APPEARS_AFTER_S = 0.5
 """What is done by then shows no view."""
-TICK_S = 0.125
-"""Eight updates a second."""
 MAX_ERRORS = 3
 """So many different errors are told in the static line."""
 
@@ -41,6 +40,43 @@ class Shown(Protocol):
 
     def tick(self) -> None:
         """Come up to date."""
+
+    def close(self, bundle: dict[str, str]) -> bool:
+        """Go away; True if the static output was left in its place."""
+
+
+class WidgetView:
+    """Widgets in the output of the cell."""
+
+    def __init__(self, make: Callable[[], Panel]) -> None:
+        self._make = make
+        self._handle: Any = None
+
+    @property
+    def shown(self) -> bool:
+        """Whether it is on the page."""
+        return self._handle is not None
+
+    def show(self) -> None:
+        """Make the widgets and display them."""
+        import ipywidgets as widgets
+        from IPython.display import display
+
+        self._panel = self._make()
+        self._box = widgets.VBox(self._panel.children)
+        self._handle = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
+
+    def tick(self) -> None:
+        """Bring them up to date."""
+        self._panel.tick()
+
+    def close(self, bundle: dict[str, str]) -> bool:
+        """Put the static output in their place, and close them all."""
+        if self._handle is None:
+            return False
+        self._handle.update(bundle, raw=True)
+        close_all([*self._panel.widgets, self._box])
+        return True
 
 
 class LiveView:
@@ -60,84 +96,53 @@ class LiveView:
         self.mode = decide(mode, shell)
         self._cancels = task_id or run.id
         self._began = time.monotonic()
-        self._over = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._progress = Progress(run.id)
-        self._unsubscribe: Any = None
-        self._view: Any = None
-        self._broken: Exception | None = None
+        self._view: Shown | None = None
+        self._follower: Follower | None = None
 
     def start(self) -> None:
         """Begin to follow the run."""
         if self.mode in {Mode.OFF, Mode.STATIC}:
             return
-        self._unsubscribe = self._pool.subscribe(self._progress.feed)
-        tasks = self._pool.aio.task_records(self._run.id)
-        self._progress.seed(
-            {task.id: str(task.state) for task in tasks},
-            cost_nano=sum(task.cost_nano for task in tasks),
-            prompts={task.id: task.prompt for task in tasks},
-            slots=self._pool.slot_records(),
-            budget=self._pool.budget,
-            paused=self._pool.status().paused,
-        )
-        self._view = self._make_view()
-        context = contextvars.copy_context()
-        self._thread = threading.Thread(
-            target=context.run, args=(self._follow,), name="claude-pool-live-view", daemon=True
-        )
-        self._thread.start()
-
-    def _make_view(self) -> Shown:
+        follower = self._follower = Follower(self._pool, self._run.id, self._paint)
         if self.mode is Mode.LINE:
             from claude_pool_nb.notebook.live.terminal import LineView
 
-            return LineView(self._progress)
-        from claude_pool_nb.notebook.live.widget import WidgetView
-
-        return WidgetView(self._progress, cancel=self._cancel, pause=self._pause)
-
-    def _cancel(self) -> None:
-        self._pool.cancel(self._cancels)
-
-    def _pause(self, wanted: bool) -> None:
-        if wanted:
-            self._pool.pause("paused by the Pause button")
+            self._view = LineView(follower.progress)
         else:
-            self._pool.unpause()
+            self._view = WidgetView(lambda: Panel(self._pool, follower.progress, cancels=self._cancels))
+        follower.begin()
+        follower.start(after_s=APPEARS_AFTER_S, first=self._view.show)
 
-    def _follow(self) -> None:
-        if self._over.wait(APPEARS_AFTER_S):
-            return
-        try:
-            self._progress.catch_up()
-            self._view.show()
-            while not self._over.wait(TICK_S):
-                self._progress.catch_up()
-                self._progress.budget = self._pool.budget
-                self._view.tick()
-        except Exception as error:  # noqa: BLE001 - told in the static line; the run itself goes on
-            self._broken = error
+    def _paint(self) -> None:
+        if self._view is not None:
+            self._view.tick()
 
     def finish(self) -> None:
         """Stop following, and leave the static line."""
-        self._over.set()
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-        if self._thread is not None:
-            self._thread.join()
+        if self._follower is not None:
+            self._follower.stop()
         if self.mode is Mode.OFF:
             return
-        summary = self._summary()
-        bundle = {"text/plain": run_text(summary), "text/html": run_html(summary)}
-        if self.mode is Mode.LINE and self._view.shown:
-            self._view.clear()
-        if self.mode is Mode.WIDGET and self._view.shown:
-            self._view.close(bundle)
+        ending = self._ending()
+        bundle = {"text/plain": ending.text(), "text/html": ending.html()}
+        if self._view is not None and self._view.close(bundle):
             return
         from IPython.display import display
 
         display(bundle, raw=True)  # type: ignore[no-untyped-call]
+
+    def _ending(self) -> RunEnding:
+        """What became of the run, with its slots and first answers."""
+        summary = self._summary()
+        if summary.total < 2:
+            return RunEnding(summary)
+        pool = self._pool.aio
+        spans = [Span(*row) for row in queries.run_spans(pool.ledger, self._run.id)]
+        first = [
+            Answer(task.id, str(task.state), task.prompt, pool.task_result(task.id).output or task.error or "")
+            for task in pool.task_records(self._run.id)[:FIRST]
+        ]
+        return RunEnding(summary, spans, first)
 
     def _summary(self) -> RunSummary:
         """What became of the run, from its records: a frame would import pandas before the first answer is shown."""
@@ -148,7 +153,8 @@ class LiveView:
         states = [task.state for task in tasks]
         paused = self._pool.status().paused
         errors = dict.fromkeys(task.error for task in tasks if task.error and task.error != paused)
-        notes = [f"the live view broke: {self._broken!r}"] if self._broken is not None else []
+        broken = self._follower.broken if self._follower is not None else None
+        notes = [f"the live view broke: {broken!r}"] if broken is not None else []
         return RunSummary(
             self._run.id,
             counts={str(state): states.count(state) for state in TaskState if state in states},

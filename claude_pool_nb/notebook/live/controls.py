@@ -1,0 +1,227 @@
+"""The buttons and fields of a live view: Cancel, Pause, Retry failed, Slots, Budget, Text.
+
+Invariants: a handler only asks the pool, and shows nothing but its own outcome in the hint beside the buttons; what
+another view or a line of code changed is shown here too; setting a field from here never asks the pool.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from claude_pool_nb.display import html
+from claude_pool_nb.display.text import one_line
+from claude_pool_nb.errors import PoolError
+from claude_pool_nb.notebook.live.progress import Progress
+from claude_pool_nb.notebook.live.subshell import Reach, keep_responsive
+from claude_pool_nb.records import usd
+
+if TYPE_CHECKING:
+    from claude_pool_nb.pool import Pool
+
+STOP_HINT = "press ■ to stop"
+"""What stands beside buttons that cannot work while a cell runs."""
+
+
+class Controls:
+    """The row of buttons and fields.
+
+    Args:
+        pool: What they steer.
+        progress: What they know.
+        cancels: The run or task that Cancel stops; `all` for everything.
+        in_cell: The cell that shows them blocks the kernel, so that clicks have to reach it in another way.
+        leave: What the button "Stop watching" does; None for no such button.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        progress: Progress,
+        *,
+        cancels: str = "all",
+        in_cell: bool = True,
+        leave: Callable[[], object] | None = None,
+    ) -> None:
+        import ipywidgets as widgets
+
+        self._pool, self._progress, self._cancels = pool, progress, cancels
+        self._setting: int | None = None
+        self._refresh: Callable[[], None] = lambda: None
+        self._slots_shown = len(progress.slots)
+        self._limit_shown = self._limit()
+        self._cancelling = False
+        auto = widgets.Layout(width="auto")
+        self.cancel = widgets.Button(
+            description="Cancel" if cancels != "all" else "Cancel all",
+            icon="stop",
+            tooltip="Stop what is not finished, for good; finished answers stay",
+            layout=auto,
+        )
+        self.pause = widgets.Button(
+            description="Pause", icon="pause", tooltip="Start no more tasks; what runs goes on", layout=auto
+        )
+        self.retry = widgets.Button(
+            description="Retry failed",
+            icon="refresh",
+            tooltip="Try the failed tasks of this run again",
+            disabled=True,
+            layout=auto,
+        )
+        self.slots = widgets.BoundedIntText(
+            value=max(1, self._slots_shown),
+            min=1,
+            max=999,
+            description="Slots",
+            continuous_update=False,
+            style={"description_width": "auto"},
+            layout=widgets.Layout(width="110px"),
+        )
+        self.budget = widgets.Text(
+            value=self._limit_shown,
+            placeholder="no limit",
+            description="Budget USD",
+            continuous_update=False,
+            style={"description_width": "auto"},
+            layout=widgets.Layout(width="160px"),
+        )
+        self.text = widgets.ToggleButton(
+            description="Text", icon="align-left", tooltip="Show the text that each slot writes", layout=auto
+        )
+        self.hint = widgets.HTML("")
+        parts = [self.cancel, self.pause, self.retry, self.slots, self.budget, self.text]
+        if leave is not None:
+            stop = widgets.Button(
+                description="Stop watching", icon="times", tooltip="Leave a picture of this moment", layout=auto
+            )
+            stop.on_click(lambda _button: leave())
+            parts.append(stop)
+        self._interactive = parts
+        self.row = widgets.HBox(
+            [*parts, self.hint], layout=widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
+        )
+        self.cancel.on_click(lambda _button: self._do(self._cancel))
+        self.pause.on_click(lambda _button: self._do(self._pause_or_go_on))
+        self.retry.on_click(lambda _button: self._do(self._retry))
+        self.slots.observe(self._asked(self._scale), names="value")
+        self.budget.observe(self._asked(self._move_wall), names="value")
+        self.text.observe(self._show_text, names="value")
+        self.reach = min((keep_responsive(part) for part in parts), key=lambda reach: reach.works)
+        self.works = self.reach.works or not in_cell
+        if not self.works:
+            for part in parts:
+                part.disabled = True
+            self._say(STOP_HINT)
+        elif not self.reach.works and self.reach is not Reach.NO_KERNEL:
+            self._say("these answer when no cell runs")
+
+    @property
+    def widgets(self) -> list[Any]:
+        """All widgets of the row, to be closed."""
+        return [*self._interactive, self.hint, self.row]
+
+    def on_change(self, refresh: Callable[[], None]) -> None:
+        """What to call when something is to be painted that no event tells of."""
+        self._refresh = refresh
+
+    def tick(self) -> None:
+        """Bring the row up to date with the pool."""
+        if not self.works:
+            return
+        progress = self._progress
+        paused = progress.paused is not None
+        self.pause.description = "Go on" if paused else "Pause"
+        self.pause.icon = "play" if paused else "pause"
+        if not progress.open:
+            self._cancelling = False
+        self.cancel.disabled = self._cancelling or not progress.open
+        self.retry.disabled = not progress.failures
+        if self._slots_shown != len(progress.slots):
+            self._slots_shown = len(progress.slots)
+            self._set(self.slots, max(1, self._slots_shown))
+        limit = self._limit()
+        if limit != self._limit_shown:
+            self._limit_shown = limit
+            self._set(self.budget, limit)
+
+    # -- what the clicks do --------------------------------------------------------------------------------------------
+
+    def _cancel(self) -> str:
+        self._cancelling = True
+        self.cancel.disabled = True
+        asked = self._pool.cancel(self._cancels)
+        return f"{asked:,} cancelled"
+
+    def _pause_or_go_on(self) -> str:
+        if self._progress.paused is None:
+            self._pool.pause("by the Pause button")
+        else:
+            self._pool.unpause()
+        return ""
+
+    def _retry(self) -> str:
+        failed = list(self._progress.failures)
+        self.retry.disabled = True
+        for run_id in dict.fromkeys(task.split(".")[0] for task in failed):
+            self._pool.retry(run_id, wait=False)
+        return f"{len(failed):,} tried again"
+
+    def _scale(self, slots: int) -> str:
+        self._pool.scale(int(slots))
+        return f"{slots} slots"
+
+    def _move_wall(self, text: str) -> str:
+        wanted = text.strip().lstrip("$").replace(",", "")
+        if wanted.lower() in {"", "none", "no limit"}:
+            self._pool.set_budget(None)
+            return "no limit"
+        try:
+            dollars = float(wanted)
+        except ValueError:
+            raise PoolError(f"{one_line(text, 20)!r} is no number of dollars; write 5 or 0.50, or nothing") from None
+        self._pool.set_budget(dollars)
+        return f"the budget is ${dollars:,.2f}"
+
+    def _show_text(self, change: Any) -> None:
+        self._progress.tails = bool(change["new"])
+        self._refresh()
+
+    # -- how they are done ---------------------------------------------------------------------------------------------
+
+    def _do(self, act: Callable[[], str]) -> None:
+        """Do it and say so; what cannot be done is said too: a handler has nowhere else to put it."""
+        try:
+            self._say(act())
+        except Exception as error:  # noqa: BLE001 - a click has no cell in which an error would show
+            self._cancelling = False
+            self._limit_shown = "?"
+            self._slots_shown = -1
+            self._say(str(error) if isinstance(error, PoolError) else repr(error))
+
+    def _asked(self, act: Callable[[Any], str]) -> Callable[[Any], None]:
+        """A handler of a field, for what a person entered."""
+
+        def changed(change: Any) -> None:
+            if self._setting != threading.get_ident():
+                self._do(lambda: act(change["new"]))
+
+        return changed
+
+    def _set(self, field: Any, value: Any) -> None:
+        """Show a value that was not entered here."""
+        self._setting = threading.get_ident()
+        try:
+            field.value = value
+        finally:
+            self._setting = None
+
+    def _limit(self) -> str:
+        """The wall, as it is written in its field."""
+        budget = self._progress.budget
+        if budget is None or budget.limit_nano is None:
+            return ""
+        return f"{usd(budget.limit_nano):.4f}".rstrip("0").rstrip(".")
+
+    def _say(self, text: str) -> None:
+        self.hint.value = f"<span class='cpn' role='status'>{html.escape(one_line(text, 200))}</span>" if text else ""

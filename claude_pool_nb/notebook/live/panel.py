@@ -1,0 +1,95 @@
+"""The live view as widgets: a few pieces of HTML around one row of controls.
+
+Invariants: one change of the view is at most six messages, however many slots and tasks there are; when it is over no
+widget, layout or style of it is left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from claude_pool_nb.notebook.live import render
+from claude_pool_nb.notebook.live.controls import Controls
+from claude_pool_nb.notebook.live.progress import Progress
+
+if TYPE_CHECKING:
+    from claude_pool_nb.pool import Pool
+
+SPEAK_EVERY_S = 5.0
+"""A screen reader is told at most this often."""
+
+
+class Panel:
+    """The widgets of a view.
+
+    Args:
+        pool: What is shown and steered.
+        progress: What is known of it.
+        cancels: The run or task that Cancel stops; `all` for everything.
+        in_cell: The cell that shows it blocks the kernel.
+        leave: What the button "Stop watching" does; None for no such button.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        progress: Progress,
+        *,
+        cancels: str = "all",
+        in_cell: bool = True,
+        leave: Callable[[], object] | None = None,
+    ) -> None:
+        import ipywidgets as widgets
+        from ipywidgets.widgets.widget_string import HTMLStyle
+
+        self._progress = progress
+        self.controls = Controls(pool, progress, cancels=cancels, in_cell=in_cell, leave=leave)
+        self.controls.on_change(self.tick)
+        shared: dict[str, Any] = {"layout": widgets.Layout(margin="1px 2px"), "style": HTMLStyle()}
+        self._style = widgets.HTML(render.STYLE, layout=widgets.Layout(display="none"), style=shared["style"])
+        self._header, self._budget, self._strip, self._cards, self._failures, self._speech = (
+            widgets.HTML("", **shared) for _ in range(6)
+        )
+        self._spoken_at = 0.0
+        self.tick()
+        self.children: tuple[Any, ...] = (
+            self._style,
+            self._header,
+            self._budget,
+            self.controls.row,
+            self._strip,
+            self._cards,
+            self._failures,
+            self._speech,
+        )
+
+    def tick(self) -> None:
+        """Bring the page up to date; what did not change sends nothing."""
+        progress = self._progress
+        self._header.value = render.header(progress)
+        self._budget.value = render.budget(progress.budget)
+        self._strip.value = render.strip(progress)
+        self._cards.value = render.cards(list(progress.slots.values()), progress.now, tails=progress.tails)
+        self._failures.value = render.failures(progress)
+        self.controls.tick()
+        now = time.monotonic()
+        if now - self._spoken_at >= SPEAK_EVERY_S:
+            self._spoken_at = now
+            self._speech.value = render.spoken(progress)
+
+    @property
+    def widgets(self) -> list[Any]:
+        """All widgets of the view, to be closed."""
+        return [*self.children, *self.controls.widgets]
+
+
+def close_all(widgets: Iterable[Any]) -> None:
+    """Close widgets, their layouts and styles too: ipywidgets leaves those."""
+    every = list(widgets)
+    for widget in every:
+        for part in (getattr(widget, "layout", None), getattr(widget, "style", None)):
+            if part is not None:
+                part.close()
+        widget.close()
