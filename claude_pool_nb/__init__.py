@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb import errors as _errors
+from claude_pool_nb.display.live import provide as _provide
 
 if TYPE_CHECKING:
     from claude_pool_nb.aio import AsyncPool as AsyncPool
@@ -95,6 +96,16 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
+
+
+def _watch(pool: Any) -> Any:
+    """How `pool.watch()` gets its view: this package knows the notebook's layer, the pool does not."""
+    from claude_pool_nb.notebook.widgets import PoolWatch
+
+    return PoolWatch(pool)
+
+
+_provide(_watch)
 
 
 def __dir__() -> list[str]:

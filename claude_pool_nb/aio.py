@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from claude_pool_nb import pricing
-from claude_pool_nb.analysis.inputs import Table
+from claude_pool_nb.accepting import Accepting
 from claude_pool_nb.cassettes import AsyncCassettes
-from claude_pool_nb.config import PoolConfig, SlotConfig, TaskOverrides
+from claude_pool_nb.config import PoolConfig, SlotConfig
 from claude_pool_nb.core import inputs
 from claude_pool_nb.engine.portal import wait_elsewhere
 from claude_pool_nb.engine.setup import Setup, assemble
@@ -50,13 +50,7 @@ if TYPE_CHECKING:
     from claude_pool_nb.sessions.base import Backend
 
 
-KEPT_TABLES = 64
-"""Inputs of so many runs are kept as they were given; those of older runs are read from the ledger."""
-MANY_PROMPTS = 500
-"""A call with more prompts than this is prepared beside the loop."""
-
-
-class AsyncPool(AsyncCassettes, Views):
+class AsyncPool(AsyncCassettes, Accepting, Reopening):
     """A pool of Claude sessions for code that awaits.
 
     Takes the arguments of `Pool`; see there.

@@ -7,7 +7,7 @@ asked. It works the same after a kernel restart, for a run of a pool that is gon
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +184,7 @@ class Run:
         *,
         rows: Any = None,
         template: str | None = None,
-        names: Mapping[str, Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
         wait: bool = True,
         **overrides: Any,
     ) -> Run:
@@ -205,7 +205,7 @@ class Run:
             ([1, 2], ['What is 6 * 7?', 'What is 2 + 2? And 20 + 3?'])
         """
         return self._pool.blocking.retry(
-            self.id, state=state, rows=rows, template=template, names=names, wait=wait, **overrides
+            self.id, state=state, rows=rows, template=template, variables=variables, wait=wait, **overrides
         )
 
     def resume(self, *, cancelled: bool = False, wait: bool = True) -> Run:

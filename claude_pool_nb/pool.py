@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from claude_pool_nb.aio import AsyncPool
+from claude_pool_nb.analysis.design import Design
 from claude_pool_nb.cassettes import Cassettes
 from claude_pool_nb.config import PoolConfig, SlotConfig
 from claude_pool_nb.display.pools import PoolCard, pool_html
@@ -79,7 +80,7 @@ def _close_all() -> None:
 getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
-class Pool(Cassettes, PoolViews):
+class Pool(Cassettes, PoolReopening, PoolViews):
     """A pool of warm Claude sessions.
 
     Args:

@@ -39,7 +39,7 @@ class PoolReopening:
         state: str | Iterable[str] | None = None,
         rows: Any = None,
         template: str | None = None,
-        names: Mapping[str, Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
         wait: bool = True,
         **overrides: Any,
     ) -> Run:
@@ -56,7 +56,7 @@ class PoolReopening:
                 `"out_score < 3"`.
             template: A new template, rendered over the same inputs: the row's columns, its grid values, and `prompt`,
                 `output` and `error` as they are now.
-            names: Variables for the template (and, written `@name`, for the expression); they are not kept with a run.
+            variables: More names for the template and, written `@name`, for the expression; not kept with a run.
             wait: Return when they are final.
             **overrides: Options that take the place of the tasks' own, such as `max_output_tokens=2000`.
 
@@ -72,7 +72,7 @@ class PoolReopening:
             ...     again.frame[["output", "attempts"]].values.tolist()
             [['42', 1], ['23', 2]]
         """
-        planned = self.aio.planned(run, state=state, rows=rows, template=template, names=names, **overrides)
+        planned = self.aio.planned(run, state=state, rows=rows, template=template, variables=variables, **overrides)
         return self.reopen(planned, wait=wait)
 
     def reopen(self, again: Again, *, wait: bool = True) -> Run:

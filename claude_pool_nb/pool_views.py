@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.analysis.reader import Frames
+from claude_pool_nb.display.live import live_view
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from claude_pool_nb.config import PoolConfig, ResolvedConfig
     from claude_pool_nb.engine.setup import Setup
     from claude_pool_nb.handles import Run, Task
+    from claude_pool_nb.notebook.widgets import PoolWatch
     from claude_pool_nb.records import BudgetRecord, PoolStatus, SlotRecord
     from claude_pool_nb.store.ledger import Ledger
 
@@ -256,6 +258,21 @@ class PoolViews(Frames):
             5
         """
         return self.aio.preview_design(design)
+
+    def watch(self) -> PoolWatch:
+        """A widget that shows what the pool does now, with its buttons, until `.stop()` or the pool's end.
+
+        Example:
+            >>> from claude_pool_nb import Pool
+            >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+            ...     view = pool.watch()
+            ...     run = pool.fan_out(["a poem", "a limerick"])
+            ...     view.stop()
+            >>> view.watching
+            False
+        """
+        view: PoolWatch = live_view(self)
+        return view
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 

@@ -494,6 +494,47 @@ class TaskResult:
     """Its tags."""
     backend: str = "claude"
     """`demo` answers are made up, `replay` ones are from a tape; the dollars of both are play money."""
+    cached: bool = False
+    """True if nobody was asked: an earlier answer to the same request, or one from a tape."""
+
+    def parsed(self, kind: type[T]) -> T:
+        """The structured answer as an instance of the type that was given as `schema`.
+
+        Args:
+            kind: A pydantic model, a dataclass, a TypedDict or another type.
+
+        Raises:
+            ConfigError: there is no structured answer, or it does not fit the type.
+
+        Example:
+            >>> from dataclasses import dataclass
+            >>> @dataclass
+            ... class Label:
+            ...     name: str
+            ...     score: float
+            >>> result = TaskResult("r1.1", "r1", TaskState.COMPLETED, structured={"name": "good", "score": 1})
+            >>> result.parsed(Label).score
+            1.0
+        """
+        if self.structured is None:
+            raise ConfigError(f"task {self.task_id} has no structured answer; ask for one with schema={kind.__name__}")
+        instance: T = parsed(kind, self.structured)
+        return instance
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierAnswer:
+    """An answer in the ledger that an identical request gets again, free.
+
+    Example:
+        >>> EarlierAnswer("r3.5", TurnResult(output="hi")).result.cost_nano
+        0
+    """
+
+    task_id: str
+    """The task that was given it."""
+    result: TurnResult
+    """The answer and the model that gave it. It cost nothing and used no tokens, because nobody is asked again."""
 
 
 @dataclass(frozen=True, slots=True)

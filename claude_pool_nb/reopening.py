@@ -8,12 +8,14 @@ before all of a call is known to be right; a run of a kernel that died is taken 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from claude_pool_nb.analysis.design import Design
 from claude_pool_nb.config import TaskOverrides
 from claude_pool_nb.core import inputs
 from claude_pool_nb.errors import ConfigError, PoolClosed, RunNotFound
@@ -55,6 +57,21 @@ class Again:
     changes: TaskOverrides | None = None
     """The options that are new."""
 
+    def design(self) -> Design:
+        """The same as tasks that are asked for: what a preview shows.
+
+        Example:
+            >>> len(Again("r1", total=3).design())
+            0
+        """
+        return Design(
+            verb="retry",
+            prompts=list(self.prompts),
+            overrides=list(self.overrides),
+            rows=[task.row for task in self.tasks],
+            samples=[task.sample for task in self.tasks],
+        )
+
 
 class Reopening(Views):
     """The verbs of a pool that run tasks again."""
@@ -77,7 +94,7 @@ class Reopening(Views):
         state: str | Iterable[str] | None = None,
         rows: Any = None,
         template: str | None = None,
-        names: Mapping[str, Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
         wait: bool = True,
         **overrides: Any,
     ) -> Run:
@@ -94,7 +111,7 @@ class Reopening(Views):
                 `"out_score < 3"`.
             template: A new template, rendered over the same inputs: the row's columns, its grid values, and `prompt`,
                 `output` and `error` as they are now.
-            names: Variables for the template (and, written `@name`, for the expression); they are not kept with a run.
+            variables: More names for the template and, written `@name`, for the expression; not kept with a run.
             wait: Return when they are final.
             **overrides: Options that take the place of the tasks' own.
 
@@ -113,7 +130,7 @@ class Reopening(Views):
             [['42', 1], ['23', 2]]
         """
         again = await asyncio.to_thread(
-            self.planned, run, state=state, rows=rows, template=template, names=names, **overrides
+            self.planned, run, state=state, rows=rows, template=template, variables=variables, **overrides
         )
         return await self.reopen(again, wait=wait)
 
@@ -133,7 +150,7 @@ class Reopening(Views):
         state: str | Iterable[str] | None = None,
         rows: Any = None,
         template: str | None = None,
-        names: Mapping[str, Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
         **overrides: Any,
     ) -> Again:
         """What `retry` with the same arguments would run; changes nothing.
@@ -165,7 +182,7 @@ class Reopening(Views):
 
             by_id = {task.id: task for task in records}
             ids = frame["task_id"].tolist()
-            marked = [by_id[ids[place]] for place in chosen_rows(frame, rows, names)]
+            marked = [by_id[ids[place]] for place in chosen_rows(frame, rows, variables)]
             for task in marked:
                 if not task.state.is_final:
                     raise ConfigError(f"{task.id} is {task.state}; wait for it or cancel it, then retry")
@@ -175,8 +192,15 @@ class Reopening(Views):
             from claude_pool_nb.analysis.again import new_prompts
 
             place_of = {task_id: place for place, task_id in enumerate(frame["task_id"])}
-            prompts = new_prompts(frame, [place_of[task.id] for task in chosen], template, names, prompts)
-            prompts = self.engine.intake.check_prompts(prompts) if prompts else prompts
+            prompts = new_prompts(
+                frame,
+                [place_of[task.id] for task in chosen],
+                template,
+                variables,
+                prompts=prompts,
+                inputs=[task.inputs for task in chosen],
+                nested=json.loads(self.run_record(run_id).meta).get("nested", ()),
+            )
         return self._again(run_id, len(records), chosen, prompts, changes, changed_prompts=template is not None)
 
     def planned_resume(self, run: str | Run | None = None, *, cancelled: bool = False) -> Again:

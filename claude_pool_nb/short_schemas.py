@@ -62,11 +62,11 @@ def object_of(name: str, text: str) -> dict[str, Any]:
         optional = field.endswith("?")
         field = field.removesuffix("?").strip()
         if not _is_name(field) and field not in TYPES:
-            _refuse(name, text, f"{field!r} is no name of a field")
+            _refuse(name, f"{field!r} is no name of a field")
         if field in properties:
-            _refuse(name, text, f"the field {field!r} is there twice")
+            _refuse(name, f"the field {field!r} is there twice")
         if len(rest) > 1:
-            _refuse(name, text, f"{part!r} has two colons; a comma separates fields")
+            _refuse(name, f"{part!r} has two colons; a comma separates fields")
         form = form_of(name, rest[0]) if rest else dict(TYPES["str"])
         properties[field] = _or_null(form) if optional else form
         if not nullable(properties[field]):
@@ -90,7 +90,7 @@ def form_of(name: str, text: str) -> dict[str, Any]:
     """
     text = text.strip()
     if not text:
-        _refuse(name, text, "a type is missing behind a colon")
+        _refuse(name, "a type is missing behind a colon")
     if text.endswith("?"):
         return _or_null(form_of(name, text[:-1]))
     members = _cut(name, text, "|")
@@ -111,12 +111,12 @@ def form_of(name: str, text: str) -> dict[str, Any]:
             case "dict" | "Dict":
                 key, *value = _cut(name, inside, ",")
                 return {"type": "object", "additionalProperties": form_of(name, value[0] if value else key)}
-        _refuse(name, text, f"there is no type {head.strip()!r} with brackets; there are list, Optional, Literal, dict")
+        _refuse(name, f"there is no type {head.strip()!r} with brackets; there are list, Optional, Literal, dict")
     if text in TYPES:
         return dict(TYPES[text])
     if _quoted(text):
         return _one_of([text])
-    return _refuse(name, text, f"there is no type {text!r}{nearest(text, TYPES)}")
+    return _refuse(name, f"there is no type {text[:60]!r}{nearest(text, TYPES)}")
 
 
 def _choice(name: str, text: str, members: list[str]) -> dict[str, Any]:
@@ -124,13 +124,13 @@ def _choice(name: str, text: str, members: list[str]) -> dict[str, Any]:
     real = [one for one in members if one not in {"None", "null"}]
     known = [one in TYPES or "[" in one or one.startswith("{") for one in real]
     if not real or not all(real):
-        _refuse(name, text, f"{text!r} has an empty choice")
+        _refuse(name, f"{text!r} has an empty choice")
     if len(real) == 1:
         form = form_of(name, real[0])
     elif all(known):
         form = {"anyOf": [form_of(name, one) for one in real]}
     elif any(known):
-        _refuse(name, text, f"{text!r} mixes types and words; put the words in quotation marks")
+        _refuse(name, f"{text!r} mixes types and words; put the words in quotation marks")
     else:
         form = _one_of(real)
     return _or_null(form) if len(real) < len(members) else form
@@ -198,9 +198,9 @@ def _cut(name: str, text: str, mark: str) -> list[str]:
             parts.append(text[start:at].strip())
             start = at + 1
     if quote or depth:
-        _refuse(name, text, "a quotation mark is missing" if quote else "its brackets do not match")
+        _refuse(name, "a quotation mark is missing" if quote else "its brackets do not match")
     return [*parts, text[start:].strip()]
 
 
-def _refuse(name: str, text: str, why: str) -> NoReturn:
+def _refuse(name: str, why: str) -> NoReturn:
     raise ConfigError(f"{name} cannot be read: {why}; write it like 'label: good|bad, score: float, tags: list[str]'")

@@ -7,12 +7,14 @@ kernel restart; every error is raised before anything is spent.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from claude_pool_nb.engine.intake import check_prompts
 from claude_pool_nb.errors import ConfigError, nearest
 from claude_pool_nb.templates import names as names_of
 from claude_pool_nb.templates import render
@@ -21,7 +23,7 @@ BEFORE = ("prompt", "output", "error")
 """What a new template may name beside the row's own columns: the text that was sent, and what came of it."""
 
 
-def chosen(frame: pd.DataFrame, rows: Any, names: Mapping[str, Any] | None = None) -> list[int]:
+def chosen(frame: pd.DataFrame, rows: Any, variables: Mapping[str, Any] | None = None) -> list[int]:
     """The positions, in the frame of a run, of the rows that are meant.
 
     Args:
@@ -30,7 +32,7 @@ def chosen(frame: pd.DataFrame, rows: Any, names: Mapping[str, Any] | None = Non
             index of the input); positions from 0 on (whole numbers; negative ones count from the end); labels of the
             index (an Index); a part of the frame (a DataFrame); ids of tasks (texts in a list); or an expression over
             its columns (one text, as in `DataFrame.query`).
-        names: Variables that an expression may name with `@`.
+        variables: What an expression may name with `@`.
 
     Returns:
         Positions from 0 on, in the order of the frame, each once.
@@ -44,7 +46,7 @@ def chosen(frame: pd.DataFrame, rows: Any, names: Mapping[str, Any] | None = Non
         ([1], [0], [1], [0])
     """
     if isinstance(rows, str):
-        return chosen(frame, evaluated(frame, rows, names))
+        return chosen(frame, evaluated(frame, rows, variables))
     if isinstance(rows, pd.DataFrame):
         if "task_id" not in rows.columns:
             raise ConfigError("rows: the DataFrame has no column task_id, so it is no part of the run's frame")
@@ -71,7 +73,7 @@ def chosen(frame: pd.DataFrame, rows: Any, names: Mapping[str, Any] | None = Non
     return _of_mask(values)
 
 
-def evaluated(frame: pd.DataFrame, expression: str, names: Mapping[str, Any] | None = None) -> Any:
+def evaluated(frame: pd.DataFrame, expression: str, variables: Mapping[str, Any] | None = None) -> Any:
     """The value of an expression over the frame's columns, as in `DataFrame.query`; `@name` is a variable.
 
     Raises:
@@ -85,12 +87,12 @@ def evaluated(frame: pd.DataFrame, expression: str, names: Mapping[str, Any] | N
         raise ConfigError("rows: the expression is empty; write one over the columns, as in state == 'failed'")
     try:
         plain = pd.DataFrame(frame)
-        found = plain.eval(expression, engine="python", local_dict=dict(names or {}), global_dict={})
+        found = plain.eval(expression, engine="python", local_dict=dict(variables or {}), global_dict={})
     except pd.errors.UndefinedVariableError as error:
         missing = str(error).split("'")[1] if "'" in str(error) else str(error)
         known = [str(name) for name in frame.columns]
-        variable = f" (a variable of the notebook is written @{missing})" if missing in (names or {}) else ""
-        raise ConfigError(f"rows: there is no column {missing!r}{variable or nearest(missing, known)}") from None
+        hint = f"; a variable is written @{missing}" if missing in (variables or {}) else nearest(missing, known)
+        raise ConfigError(f"rows: there is no column {missing!r}{hint}") from None
     except Exception as error:  # the caller's own expression can fail in any way
         raise ConfigError(
             f"rows: {expression!r} cannot be evaluated over the frame's columns: {type(error).__name__}: {error}"
@@ -102,20 +104,25 @@ def new_prompts(
     frame: pd.DataFrame,
     positions: Sequence[int],
     template: str,
-    names: Mapping[str, Any] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    *,
     prompts: Sequence[str] | None = None,
+    inputs: Sequence[str | None] | None = None,
+    nested: Iterable[str] = (),
 ) -> list[str]:
     """A template rendered over rows of a run's frame.
 
-    The template sees the row's input columns and grid values; then `prompt`, `output` and `error`, as they are now;
-    then variables of the notebook.
+    The template sees what that of a map sees (the row's input columns, its grid values, variables of the notebook) and,
+    before the variables, `prompt`, `output` and `error` of the row as they are now.
 
     Args:
         frame: The frame of the run.
         positions: Which rows.
         template: Jinja.
-        names: Variables of the notebook; only what the template names is looked at.
+        variables: Variables of the notebook; only what the template names is looked at.
         prompts: What was sent for each of these rows, if that is not what the frame shows.
+        inputs: The inputs of each of these rows as the ledger has them: lists in cells, and what the grid set.
+        nested: Columns whose values are lists or mappings, which the frame shows as JSON text.
 
     Raises:
         ConfigError: the template is wrong, needs a name that there is not, or a value that is missing in a row.
@@ -127,29 +134,33 @@ def new_prompts(
     """
     if not isinstance(template, str) or not template.strip():
         raise ConfigError(f"template: {_kind(template)} is no template; give a text such as 'Classify {{{{ text }}}}'")
+    if not len(positions):
+        return []
+    rows = pd.DataFrame(frame).iloc[list(positions)]
+    labels = rows.index.tolist()
+    given = [json.loads(text) if text else {} for text in inputs] if inputs is not None else [{}] * len(rows)
     own = own_columns(frame)
+    set_by_grid = {str(name): None for one in given for name in one.get("grid") or {}}
     shared: dict[str, Any] = {}
     columns: dict[str, list[Any]] = {}
-    chosen_rows = pd.DataFrame(frame).iloc[list(positions)]
     for name in names_of(template):
         if name in own:
-            columns[name] = _values(chosen_rows, own[name])
+            columns[name] = _values(rows, own[name], [one.get("values") or {} for one in given], name in set(nested))
+        elif name in set_by_grid:
+            columns[name] = [one["grid"][name] for one in given]
         elif name in BEFORE and name in frame.columns:
-            given = prompts if name == "prompt" and prompts is not None else chosen_rows[name].fillna("").tolist()
-            columns[name] = list(given)
-        elif names is not None and name in names:
-            shared[name] = names[name]
+            columns[name] = list(prompts) if name == "prompt" and prompts else rows[name].fillna("").tolist()
+        elif variables is not None and name in variables:
+            shared[name] = variables[name]
         else:
-            raise ConfigError(_undefined(name, [*own, *BEFORE], names))
+            raise ConfigError(_undefined(name, [*own, *set_by_grid, *BEFORE], variables))
     rendered: list[str] = []
-    for place, label in enumerate(chosen_rows.index.tolist()):
+    for place, label in enumerate(labels):
         try:
             rendered.append(render(template, {**shared, **{name: column[place] for name, column in columns.items()}}))
         except ConfigError as error:
             raise ConfigError(f"row {label!r}: {error}") from error
-        if not rendered[-1].strip():
-            raise ConfigError(f"row {label!r}: the new prompt is empty; nothing was sent")
-    return rendered
+    return check_prompts(rendered, lambda place: f"the new prompt of row {labels[place]!r}")
 
 
 def own_columns(frame: pd.DataFrame) -> dict[str, Any]:
@@ -164,32 +175,35 @@ def own_columns(frame: pd.DataFrame) -> dict[str, Any]:
     return {str(name): name for name in columns[:end]}
 
 
-def _values(rows: pd.DataFrame, name: Any) -> list[Any]:
+def _values(rows: pd.DataFrame, name: Any, given: Sequence[Mapping[str, Any]], nested: bool) -> list[Any]:
     """A column as Python values.
 
     Raises:
         ConfigError: one is missing.
     """
-    column = rows[name]
-    missing = column.isna().to_numpy()
+    column: list[Any] = rows[name].tolist()
+    missing = rows[name].isna().to_numpy()
     if missing.any():
         label = rows.index.tolist()[int(missing.argmax())]
         raise ConfigError(
-            f"row {label!r}: {str(name)!r} is missing, and the template needs it; choose other rows, or write "
-            "what shall stand there with fillna before the run"
+            f"row {label!r} has no value in the column {str(name)!r}, which the template uses; leave such rows out"
         )
-    return list(column.tolist())
+    for place, one in enumerate(given):
+        stored = one.get(str(name))
+        if isinstance(stored, list | dict):
+            column[place] = stored
+        elif nested and isinstance(column[place], str):
+            column[place] = json.loads(column[place])
+    return column
 
 
-def _undefined(name: str, known: Sequence[str], names: Mapping[str, Any] | None) -> str:
-    elsewhere = (
-        "; variables of a notebook are not kept with a run: define it again"
-        if names is not None
-        else "; pass it in names={...}"
+def _undefined(name: str, known: Sequence[str], variables: Mapping[str, Any] | None) -> str:
+    kept = "variables are not kept with a run: " + (
+        "define it again" if variables is not None else "pass it in variables={...}"
     )
-    close = nearest(name, [*known, *(one for one in names or () if not one.startswith("_"))])
+    close = nearest(name, [*known, *(one for one in variables or () if not one.startswith("_"))])
     hint = close if close.startswith("; did") else f"; the run has {', '.join(known)}"
-    return f"the template needs {name!r}, which is no column of the run{hint}{elsewhere}"
+    return f"the template needs {name!r}, which is no column of the run{hint}; {kept}"
 
 
 def _of_mask(values: Sequence[Any]) -> list[int]:

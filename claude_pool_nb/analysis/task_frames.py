@@ -223,7 +223,7 @@ def _task_frame(
         "api_s": col.number(api_s),
         "permission_denials": col.text(denials),
     }
-    given, index = restored(inputs, [metas[n] for n in sorted(set(run))])
+    given, index = restored(inputs, [records[n][0] for n in sorted(set(run))])
     data = {(f"input_{name}" if name in own else name): values for name, values in given.items()}
     frame = pd.DataFrame({**data, **own}, index=index, copy=False)
     names = sorted({f"r{n}" for n in set(run)}) or list(runs or ())

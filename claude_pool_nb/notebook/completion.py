@@ -131,10 +131,13 @@ class PoolMatcher:
             return offered
         if action.dest in {"model", "fallback_model"}:
             return MODELS
-        if action.dest in {"schema", "into", "template"}:
+        if action.dest in {"schema", "into", "over", "template"}:
             return self._variables("")
         if action.dest == "run":
             return self._run_ids()
+        if action.dest == "by":
+            before, comma, _ = word.rpartition(",")
+            return [f"{before}{comma}{key}" for key in _KEYS.get(parser.verb, ())]
         if action.dest in _PATHS:
             return paths_from(word)
         return ()

@@ -67,6 +67,7 @@ class VerbParser(argparse.ArgumentParser):
         self.cell = cell
         self.text_name = text_name
         self.text_help = text_help
+        self._verbatim: set[str] = set()
         self._offered: dict[str, tuple[str, ...]] = {}
 
     # -- what argparse calls -------------------------------------------------------------------------------------------
@@ -146,6 +147,10 @@ class VerbParser(argparse.ArgumentParser):
         """Whether an option is followed by a value."""
         action = self.action_of(option)
         return action is not None and action.nargs != 0
+
+    def take_verbatim(self, *actions: argparse.Action) -> None:
+        """Read the values of these options as Python is: up to the first blank outside brackets and quotation marks."""
+        self._verbatim.update(action.dest for action in actions)
 
     def placed(self, before: str) -> argparse.Action | None:
         """What stands behind `before`, if it is no option: the next of the words that the verb takes in their order.

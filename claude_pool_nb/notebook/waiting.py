@@ -125,7 +125,7 @@ def say(text: str) -> None:
     display({"text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
 
 
-def check_spending(call: Call, prompts: list[str], overrides: dict[str, Any]) -> None:
+def check_spending(call: Call, design: Design) -> None:
     """Ask before a cell spends a lot of real money.
 
     Raises:

@@ -165,7 +165,7 @@ def timed_out(why: str, options: ResolvedConfig) -> Failure:
     return Failure(FailureKind.TIMEOUT, why, message)
 
 
-def misfit() -> Failure:
+def misfit(why: str | None = None) -> Failure:
     """A schema was asked for, and the answer does not fit it.
 
     Args:

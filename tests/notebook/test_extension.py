@@ -53,6 +53,21 @@ def test_loading_twice_is_loading_once(shell: InteractiveShell, run_cell: Runner
     assert len([one for one in shell.configurables if type(one).__name__ == "PoolMagics"]) == 1
 
 
+def test_what_a_map_needs_is_completed(shell: InteractiveShell, run_cell: Runner) -> None:
+    """Rows are variables; a grid varies names of the template that are no columns, and options; both have values."""
+    run_cell("import pandas as pd\nreviews = pd.DataFrame({'text': ['a']})")
+    assert "reviews" in _completions(shell, "%pool fan_out --over rev")
+    assert _completions(shell, "%pool fan_out 'x' --over reviews --grid mod") == ["model="]
+    assert _completions(shell, "%pool fan_out 'x' --grid model=ha") == ["haiku"]
+    assert _completions(shell, "%pool fan_out 'x' --grid model=haiku,so") == ["sonnet"]
+    assert _completions(shell, "%pool preview 'x' --grid=effort=hi") == ["high"]
+    line = "%%pool fan_out --over reviews --grid t"
+    with provisionalcompleter():
+        found = list(shell.Completer.completions(line + "\n{{ text }} in a {{ tone }} way", len(line)))
+    assert [one.text for one in found][:1] == ["tone="]
+    assert "text=" not in [one.text for one in found]
+
+
 def test_keys_of_sums_are_completed(shell: InteractiveShell) -> None:
     """One after the other, before a pool is there, for each verb its own."""
     assert _completions(shell, "%pool metrics --by requested_m") == ["requested_model"]

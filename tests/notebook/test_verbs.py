@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,6 @@ from claude_pool_nb.analysis.design import Design
 from claude_pool_nb.analysis.estimates import Range
 from claude_pool_nb.analysis.preview import Preview
 from claude_pool_nb.handles import Run, Task
-from claude_pool_nb.notebook import waiting
 from claude_pool_nb.notebook.completion import PoolMatcher
 from claude_pool_nb.notebook.verbs import VERBS
 from tests.notebook.conftest import DEMO, Runner
@@ -585,6 +585,21 @@ def test_a_large_estimate_asks_for_a_yes(real_money: Runner) -> None:
 def test_play_money_never_asks(demo: Runner) -> None:
     """The demo has no gate."""
     assert len(demo("%pool fan_out ['x'] * 150").value) == 150
+
+
+def test_cache_answers_the_same_question_free(run_cell: Runner) -> None:
+    """`--cache` gives the answer there was, says so, and takes part of a run; a pool may do it always."""
+    run_cell(DEMO)
+    first = run_cell("%pool run -m haiku a haiku about rust").value
+    again = run_cell("%pool run -m haiku --cache a haiku about rust").value
+    assert (again.output, again.cached, again.cost_usd) == (first.output, True, 0.0)
+    frame = run_cell("%pool fan_out -m haiku --cache ['a haiku about rust', 'a haiku about dust']").value
+    assert frame["cached"].tolist() == [True, False]
+    assert isinstance(run_cell("%pool run --cache --no-cache hello").error, UsageError)
+    assert isinstance(run_cell("%pool run --cache --conversation talk hello").error, ConfigError)
+    run_cell(f"{DEMO} --cache --replace")
+    assert [run_cell("%pool run hello").value.cached for _ in range(2)] == [False, True]
+    assert not run_cell("%pool run --no-cache hello").value.cached
 
 
 def test_metrics_and_costs_are_narrowed_on_the_line(demo: Runner, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ VERBS: dict[str, Verb] = {
         Verb("start", "start the pool of this kernel", "The pool"),
         Verb("status", "what the pool does", "The pool"),
         Verb("slots", "what each slot does", "The pool"),
+        Verb("watch", "see it live, with its buttons, until stopped", "The pool"),
         Verb("scale", "change the number of slots", "The pool"),
         Verb("pause", "start no more tasks", "The pool"),
         Verb("unpause", "go on", "The pool"),

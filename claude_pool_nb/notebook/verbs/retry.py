@@ -62,7 +62,7 @@ def run(call: Call) -> pd.DataFrame:
         state=args.state,
         rows=None if args.rows is None else _rows(call, run_id, args.rows),
         template=_template(call),
-        names=call.namespace(),
+        variables=call.namespace(),
         **overrides_of(call),
     )
     check_again(call, again)
@@ -89,7 +89,7 @@ def run_of(call: Call) -> str:
 def check_again(call: Call, again: Again) -> None:
     """The gate before what was planned is spent."""
     if again.tasks:
-        check_spending(call, list(again.prompts), again.overrides[0].to_mapping())
+        check_spending(call, again.design())
 
 
 def _template(call: Call) -> str | None:

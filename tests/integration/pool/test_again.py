@@ -29,7 +29,7 @@ def test_chosen_rows_run_again_with_a_new_template(make_pool: MakePool) -> None:
     pool = make_pool(backend)
     run = pool.fan_out(table())
     mask = run.frame["n"] > 1
-    again = run.retry(rows=mask, template="{{ who }} says {{ prompt }} {{ n + extra }}", names={"extra": 5})
+    again = run.retry(rows=mask, template="{{ who }} says {{ prompt }} {{ n + extra }}", variables={"extra": 5})
     assert again.id == run.id
     frame = run.frame
     assert list(frame["prompt"]) == ["one", "b says two 7", "c says three 8"]
@@ -94,7 +94,7 @@ def test_states_and_rows_narrow_each_other(make_pool: MakePool) -> None:
         ({"rows": "m > 1"}, "no column 'm'"),
         ({"rows": [0], "template": "{{ whoo }}"}, "did you mean 'who'"),
         ({"rows": [0], "template": "{{ n"}, "line 1"),
-        ({"rows": [0], "template": "{{ extra }}"}, r"pass it in names=\{...\}"),
+        ({"rows": [0], "template": "{{ extra }}"}, r"pass it in variables=\{...\}"),
         ({"rows": [0], "modle": "haiku"}, "did you mean 'model'"),
         ({"rows": [0], "model": "haikku"}, "no model 'haikku'"),
         ({"rows": [0], "tags": ["x"]}, "tags stays what it was"),
@@ -138,9 +138,9 @@ def test_a_new_template_after_a_restart(tmp_path: Path) -> None:
     backend = ScriptedBackend()
     with Pool(2, backend=backend, store=tmp_path / "l.db") as second:
         run = second.get_run(run_id)
-        with pytest.raises(ConfigError, match="row 20: 'share' is missing"):
+        with pytest.raises(ConfigError, match="row 20 has no value in the column 'share'"):
             run.retry(state="all", template="{{ share }}")
-        with pytest.raises(ConfigError, match=r"needs 'tail'.*pass it in names"):
+        with pytest.raises(ConfigError, match=r"needs 'tail'.*pass it in variables"):
             run.retry(state="all", template="{{ tail }}")
         assert backend.asked == []
         frame = run.retry(rows="share > 0", template="{{ who }} {{ when.year }} {{ share }}").frame
@@ -179,7 +179,7 @@ def test_a_secret_in_a_new_prompt_is_sent_and_not_stored(make_pool: MakePool) ->
     pool = make_pool(backend)
     run = pool.fan_out([f"key {secret}", "b"])
     run.retry(rows=[0], template="{{ prompt }} again")
-    run.retry(rows=[1], template="{{ key }}", names={"key": secret})
+    run.retry(rows=[1], template="{{ key }}", variables={"key": secret})
     assert [turn.prompt for turn in backend.asked[2:]] == [f"key {secret} again", secret]
     assert not run.frame["prompt"].str.contains(secret).any()
     assert secret not in pool.events().to_csv()

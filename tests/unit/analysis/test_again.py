@@ -85,7 +85,7 @@ def test_the_frame_s_own_masks_and_parts(frame: pd.DataFrame) -> None:
         (["r8.1"], "'r8.1' is no task of this run"),
         ("scor > 3", "no column 'scor'"),
         ("stat == 'failed'", "did you mean 'state'"),
-        ("least > n", "a variable of the notebook is written @least"),
+        ("least > n", "a variable is written @least"),
         ("n >", "cannot be evaluated"),
         (" ", "expression is empty"),
         ({"n": 1}, "a dict chooses no rows"),
@@ -122,9 +122,9 @@ def test_columns_of_any_name_and_type_reach_the_template() -> None:
         ("{{ txet }}", "needs 'txet', which is no column of the run; did you mean 'text'"),
         ("{{ tone", "line 1"),
         ("   ", "no template"),
-        ("{{ m }}", "row 'y': 'm' is missing"),
+        ("{{ m }}", "row 'y' has no value in the column 'm'"),
         ("{{ n / 0 }}", "row 'x': the template cannot be rendered"),
-        ("{{ text if n > 3 }}", "row 'x': the new prompt is empty"),
+        ("{{ text if n > 3 }}", "the new prompt of row 'x' is empty"),
     ],
 )
 def test_a_template_that_cannot_work_names_the_row(frame: pd.DataFrame, template: str, says: str) -> None:

@@ -199,7 +199,9 @@ def test_no_secret_and_no_home_is_on_a_tape(
         env={"TOKEN": KEY},
         mcp_servers={"files": {"command": f"{isolated_env}/bin/x", "env": {"TOKEN": word}}},
     )
-    options = resolve(levels, None, TaskOverrides(schema={"description": leak}), context={"who": leak})
+    options = resolve(
+        levels, None, TaskOverrides(schema={"type": "object", "description": leak}), context={"who": leak}
+    )
     notes = StreamNotes()
     for at, event in enumerate(
         [
