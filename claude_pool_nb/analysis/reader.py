@@ -5,8 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from claude_pool_nb.analysis.money_reader import MoneyFrames
-from claude_pool_nb.analysis.outputs import Outputs
+from claude_pool_nb.analysis.comparing import Comparing
 from claude_pool_nb.display.answers import answers_frame
 from claude_pool_nb.errors import ConfigError
 from claude_pool_nb.records import SlotRecord, TaskState
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from claude_pool_nb.store.ledger import Ledger
 
 
-class Frames(MoneyFrames, Outputs):
+class Frames(Comparing):
     """Everything that can be looked at as a DataFrame; oldest first, with proper dtypes, also when empty."""
 
     @property

@@ -432,6 +432,49 @@ def test_retry_offers_its_words(demo: Runner, shell: InteractiveShell) -> None:
     assert "better" in offers("retry --template ")[1]
 
 
+def test_compare_gives_a_frame_that_shows_the_comparison(demo: Runner) -> None:
+    """Two runs, or one by its expected answers; the value is a DataFrame, and nothing is run."""
+    demo("import pandas as pd\ndf = pd.DataFrame({'prompt': ['ping', 'What is 6 * 7?'], 'want': ['PONG', '41']})")
+    demo("a = %pool fan_out df")
+    demo("b = %pool fan_out df.assign(prompt=['ping', 'What is 6 * 8?'])")
+    both = demo("%pool compare r1 r2 --into both").value
+    assert isinstance(both, pd.DataFrame)
+    assert list(both["agree"]) == [True, False]
+    assert list(both["r2"]["output"]) == ["pong", "48"]
+    assert "[-42-]{+48+}" in repr(both)
+    assert demo("both.comparison.variants").value == ("r1", "r2")
+    expected = demo("%pool compare r1 --expect want").value
+    assert list(expected["r1"]["right"]) == [True, False]
+    assert "accuracy" in repr(expected)
+    grid = demo("pool = %pool start --backend demo --store :memory: --demo-latency-s 0")
+    assert grid.error is None
+    demo("run = pool.fan_out(['ping'], grid={'model': ['demo-small', 'demo-large']})")
+    assert list(demo("%pool compare").value["agree"]) == [True]
+    assert list(demo("%pool compare --by model --field output").value["demo-large"]["output"]) == ["pong"]
+    assert len(demo("%pool runs").value) == 3
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind", "says"),
+    [
+        ("%pool compare r1", ConfigError, "name a second run"),
+        ("%pool compare", ConfigError, "name a second run"),
+        ("%pool compare r1 r9", RunNotFound, "r9"),
+        ("%pool compare r1 nonsense", RunNotFound, "nonsense"),
+        ("%pool compare r1 r1", ConfigError, "r1 is there twice"),
+        ("%pool compare r1 --expect want", ConfigError, "no columns of their own"),
+        ("%pool compare r1 --by modl", ConfigError, "did you mean 'model'"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(demo: Runner, cell: str, kind: type[Exception], says: str) -> None:
+    """A wrong comparison names the right one."""
+    demo("%pool fan_out ['a', 'b']")
+    failed = demo(cell)
+    assert isinstance(failed.error, kind), failed.error
+    assert says in str(failed.error)
+    assert len(str(failed.error).splitlines()) == 1
+
+
 # -- looking and steering ----------------------------------------------------------------------------------------------
 
 

@@ -56,7 +56,7 @@ def parser() -> VerbParser:
 def run(call: Call) -> pd.DataFrame:
     """Retry, wait, and return the frame of the whole run."""
     pool, args = call.pool, call.args
-    run_id = run_of(call)
+    run_id = args.run or last_run(call)
     again = pool.aio.planned(
         run_id,
         state=args.state,
@@ -71,19 +71,18 @@ def run(call: Call) -> pd.DataFrame:
     return frame_of(call, lambda: pool.reopen(again, wait=False))
 
 
-def run_of(call: Call) -> str:
-    """The run that a line names, or the last one.
+def last_run(call: Call) -> str:
+    """The run that is meant where none is named.
 
     Raises:
         RunNotFound: there is none yet.
     """
     last = call.pool.last
-    run_id: str | None = call.args.run or (last.id if last else None)
-    if run_id is None:
+    if last is None:
         raise RunNotFound(
             "There is no run yet; %pool fan_out makes one, and %pool runs lists those of earlier kernels."
         )
-    return run_id
+    return last.id
 
 
 def check_again(call: Call, again: Again) -> None:
