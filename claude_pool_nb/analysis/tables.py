@@ -106,7 +106,7 @@ def restored(inputs: Sequence[str | None], metas: Sequence[str]) -> tuple[dict[A
 
     Example:
         >>> columns, index = restored(['{"index": "x", "values": {"n": 1}}'], ['{"columns": ["n"]}'])
-        >>> columns["n"].tolist(), index.tolist()
+        >>> list(map(int, columns["n"])), index.tolist()
         ([1], ['x'])
     """
     if not any(inputs):
