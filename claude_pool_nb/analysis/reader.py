@@ -6,6 +6,8 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from claude_pool_nb.analysis.comparing import Comparing
+from claude_pool_nb.analysis.money_reader import MoneyFrames
+from claude_pool_nb.analysis.outputs import Outputs
 from claude_pool_nb.display.answers import answers_frame
 from claude_pool_nb.errors import ConfigError
 from claude_pool_nb.records import SlotRecord, TaskState
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from claude_pool_nb.store.ledger import Ledger
 
 
-class Frames(Comparing):
+class Frames(MoneyFrames, Outputs, Comparing):
     """Everything that can be looked at as a DataFrame; oldest first, with proper dtypes, also when empty."""
 
     @property

@@ -170,7 +170,8 @@ def _typed(values: Sequence[Any], dtype: str | None, categories: Mapping[str, An
     from claude_pool_nb.analysis import columns as col
 
     if dtype == "object":
-        return pd.Series(list(values), dtype=object)  # as a Series, because pandas makes text of an array of texts
+        # As an Index, because pandas makes text of an array of texts, and aligns a Series.
+        return pd.Index(list(values), dtype=object, tupleize_cols=False)
     found = pd.Series(col.inferred(values))
     wanted: Any = dtype
     if dtype is None:

@@ -28,6 +28,7 @@ MODELS = ("haiku", "sonnet", "opus")
 MAX_IDS = 50
 """So many of the latest ids are offered."""
 
+_KEYS = {"cost": COST_KEYS, "metrics": METRIC_KEYS, "usage": USAGE_KEYS}
 _RUN_VERBS = frozenset({"retry", "resume", "compare"})
 _TASK_VERBS = frozenset({"result", "show"})
 _PLACED_VERBS = frozenset({"plot", "export"})

@@ -63,6 +63,8 @@ VERBS: dict[str, Verb] = {
         Verb("runs", "all runs, also those of earlier kernels", "What there is"),
         Verb("history", "all tasks ever, also those of earlier kernels", "What there is"),
         Verb("compare", "runs, models or grid cells side by side", "What there is"),
+        Verb("plot", "slots over time, costs, the budget, times", "What there is"),
+        Verb("export", "write answers to a file", "What there is"),
         Verb("budget", "what may be spent", "Money"),
         Verb("cost", "what was spent", "Money"),
         Verb("metrics", "counts, rates, tokens, percentiles of time, by model, tag, day ...", "Money"),

@@ -22,7 +22,8 @@ NESTED = [[1, 2], [3, 4], [5, 6]]
         pd.DataFrame({"d": pd.to_datetime(["2024-01-01", None, "2025-01-01"]), "t": pd.to_timedelta([1, 2, 3], "h")}),
         pd.DataFrame({"k": pd.Categorical(list("aba"), categories=list("cba"), ordered=True)}),
         pd.DataFrame({"k": pd.Categorical(pd.to_datetime(["2024-01-01", "2023-01-01", "2024-01-01"]))}),
-        pd.DataFrame({"mixed": [1, "a", None], "lists": NESTED, "maps": [{"a": 1}, {}, {"b": [2]}]}),
+        pd.DataFrame({"mixed": [1, "a", None], "lists": NESTED, "maps": [{"a": 1}, {}, {"b": [2]}]}, index=[7, 8, 9]),
+        pd.DataFrame({"objects": np.array(["a", None, "c"], dtype=object)}, dtype=object),
         pd.DataFrame({0: [1, 2, 3], ("a", "b"): [1, 2, 3], "c": [1, 2, 3], 2.5: [1, 2, 3]}),
         pd.DataFrame({"n": [1, 2, 3]}, index=pd.date_range("2024-01-01", periods=3, tz="Europe/Berlin", name="day")),
         pd.DataFrame({"n": [1, 2, 3]}, index=pd.CategoricalIndex(list("aba"))),
@@ -38,7 +39,7 @@ def test_an_input_comes_back_from_the_ledger_as_it_was(frame: pd.DataFrame) -> N
     """Values, types, categories, names of columns and the index are those that the caller gave."""
     table = Table(frame)
     columns, index = restored(table.inputs_json(), [json.dumps(table.meta())])
-    pd.testing.assert_frame_equal(pd.DataFrame(columns, index=index), frame, check_freq=False)
+    pd.testing.assert_frame_equal(pd.DataFrame(columns, index=index, copy=False), frame, check_freq=False)
 
 
 def test_inputs_of_different_runs_keep_their_values_side_by_side() -> None:
