@@ -115,7 +115,12 @@ class Frames(MoneyFrames, Outputs, Comparing):
         return frames.event_frame(self.ledger, run_id=run)
 
     def history(self, q: str | None = None, limit: int = 100) -> pd.DataFrame:
-        """Earlier tasks of this store, those that hold the words `q` in prompt or output.
+        """Earlier tasks of this store, also those of earlier kernels, oldest first.
+
+        Args:
+            q: Only those in whose prompt or answer all of these words occur, in any order and whatever their case: a
+                word at the beginning of words, a `"quoted phrase"` as it stands.
+            limit: At most so many, the latest.
 
         Example:
             >>> from claude_pool_nb import Pool

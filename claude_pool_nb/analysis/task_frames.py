@@ -23,6 +23,7 @@ from claude_pool_nb.schemas import fields_of
 from claude_pool_nb.store import queries, schema
 from claude_pool_nb.store.batch import pool_number
 from claude_pool_nb.store.ledger import Ledger
+from claude_pool_nb.store.search import find_tasks
 
 TASK_COLUMNS = (
     "run_id", "task_id", "row", "sample", "tags", "profile", "backend", "conversation", "requested_model", "model",
@@ -31,6 +32,9 @@ TASK_COLUMNS = (
     "created_at", "started_at", "finished_at", "wait_s", "duration_s", "api_s", "permission_denials",
 )  # fmt: skip
 """The columns of a task frame, between its input columns and (after `output`) the `out_<field>` ones."""
+
+MANY_TASKS = 500
+"""More tasks than this are picked out of all those of their runs."""
 
 _BASIS_RANK = {"exact": 0, "estimated": 1, "unknown": 2}
 
@@ -45,6 +49,7 @@ def task_frame(
     tags: Iterable[str] = (),
     limit: int | None = None,
     search: str | None = None,
+    since_at: float | None = None,
 ) -> pd.DataFrame:
     """One row per task: input columns first, then the columns of `TASK_COLUMNS`.
 
@@ -61,6 +66,7 @@ def task_frame(
         tags: only with all of these tags.
         limit: no more than the latest so many.
         search: only with this text in prompt or output, whatever its case.
+        since_at: only accepted from then on, unix seconds.
 
     Returns:
         The frame; `attrs["run_id"]` is set if it is of one run.
@@ -77,6 +83,8 @@ def task_frame(
     runs = None if run_ids is None else list(run_ids)
     keys = None if task_ids is None else {queries.task_numbers(task_id) for task_id in task_ids}
     conditions = _task_conditions(runs, keys, pool_id, states, tags, search)
+    if since_at is not None:
+        conditions.append(schema.task.c.created_at >= since_at)
     t, a, r = schema.task.c, schema.attempt.c, schema.run.c
     query = (
         select(
@@ -136,7 +144,11 @@ def _task_conditions(
     if runs is not None:
         conditions.append(t.run.in_(queries.run_numbers(runs)))
     if keys is not None:
-        conditions.append(t.run.in_(sorted({run for run, _ in keys})))
+        by_run: dict[int, list[int]] = {}
+        for run, number in sorted(keys) if len(keys) <= MANY_TASKS else ():
+            by_run.setdefault(run, []).append(number)
+        few = [and_(t.run == run, t.number.in_(numbers)) for run, numbers in by_run.items()]
+        conditions.append(or_(*few) if few else t.run.in_(sorted({run for run, _ in keys})))
     if pool_id is not None:
         conditions.append(schema.run.c.pool == pool_number(pool_id))
     wanted = [states] if isinstance(states, str) else list(states)
@@ -259,17 +271,24 @@ def _answers(
     return {f"out_{name}": col.by_schema([a.get(name) for a in answers], form) for name, form in fields.items()}
 
 
-def history_frame(ledger: Ledger, q: str | None = None, limit: int | None = 100) -> pd.DataFrame:
+def history_frame(
+    ledger: Ledger, q: str | None = None, limit: int | None = 100, *, since_at: float | None = None
+) -> pd.DataFrame:
     """The latest tasks of all runs and pools, oldest first.
 
     Args:
         ledger: where to read.
-        q: only with this text in prompt or output, whatever its case; it is text, not a pattern.
+        q: only tasks in whose prompt or answer all of these words occur, in any order and whatever their case; a word
+            is found at the beginning of words, a "quoted phrase" as it stands.
         limit: no more than the latest so many.
+        since_at: only tasks accepted from then on, unix seconds.
 
     Example:
         >>> with Ledger.open(":memory:") as ledger:
         ...     len(history_frame(ledger, "rust"))
         0
     """
-    return task_frame(ledger, search=q, limit=limit)
+    if not q or not q.strip():
+        return task_frame(ledger, limit=limit, since_at=since_at)
+    found = find_tasks(ledger, q, limit=limit, since_at=since_at)
+    return task_frame(ledger, task_ids=[f"r{run}.{number}" for run, number in found])

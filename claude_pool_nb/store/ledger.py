@@ -29,6 +29,7 @@ from claude_pool_nb.redact import redact_json
 from claude_pool_nb.store import opening, recovery, schema
 from claude_pool_nb.store.batch import WriteResult, pool_number
 from claude_pool_nb.store.recovery import Alive, Orphan, Recovery
+from claude_pool_nb.store.search import drop_index
 from claude_pool_nb.store.writer import Call, CallSoon, Count, Write, Writer
 
 __all__ = ["Ledger", "Orphan", "Recovery", "WriteResult"]
@@ -435,4 +436,6 @@ def _prune(connection: Connection, before_at: float) -> int:
             (schema.run, run.number),
         ):
             connection.execute(delete(table).where(column.in_(part)))
+    if old:
+        drop_index(connection)
     return len(old)

@@ -645,6 +645,27 @@ def test_cache_answers_the_same_question_free(run_cell: Runner) -> None:
     assert not run_cell("%pool run --no-cache hello").value.cached
 
 
+def test_history_finds_words_and_phrases(run_cell: Runner, tmp_path: Path) -> None:
+    """All words in any order, a phrase in quotation marks, the latest few; also of a pool that is gone, to be shown."""
+    start = f"%pool start --backend demo --demo-latency-s 0 --store {tmp_path / 'ledger.sqlite'}"
+    run_cell(start)
+    run_cell("%pool fan_out ['a red fox runs', 'a fox, red and old', 'an owl']")
+    run_cell(f"{start} --slots 2 --replace")
+    run_cell("%pool run a second red fox")
+
+    def found(line: str) -> list[str]:
+        return list(run_cell(f"%pool history {line}").value["task_id"])
+
+    assert found("--q FOX red") == ["r1.1", "r1.2", "r2.1"]
+    assert found("--q 'red fox'") == ["r1.1", "r2.1"]
+    assert found("--q 'red \"fox runs\"' --limit 5") == ["r1.1"]
+    assert found("--limit 2") == ["r1.3", "r2.1"]
+    assert found("--q fox --limit 1") == ["r2.1"]
+    shown = run_cell("%pool show r1.2").value
+    assert "a fox, red and old" in set(shown["value"])
+    assert isinstance(run_cell("%pool history --limit 0").error, UsageError)
+
+
 def test_metrics_and_costs_are_narrowed_on_the_line(demo: Runner, tmp_path: Path) -> None:
     """Keys, times, tags, models and runs as options; what is wrong is told before anything is read."""
     demo("%pool fan_out ['a', 'b'] --tag x -m haiku")

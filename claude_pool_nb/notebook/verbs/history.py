@@ -1,23 +1,30 @@
-"""`%pool history [--q TEXT]`: all tasks ever, also those of earlier kernels."""
+"""`%pool history [--q WORDS] [--limit N]`: all tasks ever, also those of earlier kernels."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from claude_pool_nb.notebook.call import Call
-from claude_pool_nb.notebook.parser import VerbParser
+from claude_pool_nb.notebook.parser import VerbParser, number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def parser() -> VerbParser:
-    """A text to look for."""
-    options = VerbParser("history", "All tasks in the ledger, oldest first, also those of earlier kernels.")
-    options.add_argument("--q", metavar="TEXT", help="only tasks whose prompt or answer has this text")
+    """Words to look for."""
+    options = VerbParser("history", "The latest tasks in the ledger, oldest first, also those of earlier kernels.")
+    options.add_argument(
+        "--q",
+        metavar="WORDS",
+        nargs="+",
+        help='only tasks with all these words in prompt or answer; "several words" in quotation marks are a phrase',
+    )
+    options.add_argument("--limit", metavar="N", type=number(int, least=1), default=100, help="how many (default: 100)")
     return options
 
 
 def run(call: Call) -> pd.DataFrame:
     """Ask the ledger."""
-    return call.pool.history(call.args.q)
+    words = [f'"{word}"' if " " in word and '"' not in word else word for word in call.args.q or ()]
+    return call.pool.history(" ".join(words), limit=call.args.limit)
