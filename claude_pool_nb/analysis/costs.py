@@ -124,10 +124,9 @@ def attempt_frame(
     order = (a.run, a.task, a.number)
     query = query.order_by(*order) if limit is None else query.order_by(*(c.desc() for c in order)).limit(limit)
     with ledger.reading() as connection:
-        rows = queries.plain_rows(connection, query)
+        parts = queries.plain_columns(connection, query)
     if limit is not None:
-        rows = rows[::-1]
-    parts = list(zip(*rows, strict=True)) if rows else [()] * (3 + len(selected))
+        parts = [values[::-1] for values in parts]
     frame = {
         "run_id": col.text([f"r{n}" for n in parts[0]]),
         "task_id": col.text([f"r{n}.{k}" for n, k in zip(parts[0], parts[1], strict=True)]),

@@ -183,9 +183,8 @@ def _arrays(
     query = select(*(table.c[name] for name in makers)).order_by(*table.primary_key.columns)
     if runs is not None:
         query = query.where((table.c.number if table is schema.run else table.c.run).in_(runs))
-    rows = queries.plain_rows(connection, query)
-    parts: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(makers)
-    return {name: make(values) for (name, make), values in zip(makers.items(), parts, strict=True)}
+    columns = queries.plain_columns(connection, query)
+    return {name: make(values) for (name, make), values in zip(makers.items(), columns, strict=True)}
 
 
 # -- what counts -------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ __all__ = [
     "events",
     "history",
     "latest_run",
+    "plain_columns",
     "plain_rows",
     "pool",
     "run",
@@ -52,6 +53,9 @@ __all__ = [
     "task_numbers",
     "tasks",
 ]
+
+
+_ROWS_AT_A_TIME = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +396,19 @@ def plain_rows(connection: Connection, query: Select[Any]) -> list[tuple[Any, ..
     rows: list[tuple[Any, ...]] = list(cursor.fetchall())
     result.close()
     return rows
+
+
+def plain_columns(connection: Connection, query: Select[Any]) -> list[list[Any]]:
+    """The same, column by column: a few rows at a time, so that not all of them are held beside their columns."""
+    result = connection.execute(query)
+    cursor = result.cursor
+    assert cursor is not None
+    columns: list[list[Any]] = [[] for _ in cursor.description]
+    while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
+        for column, part in zip(columns, zip(*rows, strict=True), strict=True):
+            column.extend(part)
+    result.close()
+    return columns
 
 
 def _last(connection: Connection, query: Select[Any], limit: int | None, order: Any) -> Sequence[Row[Any]]:
