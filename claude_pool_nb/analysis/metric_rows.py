@@ -137,7 +137,7 @@ def _read(
         "role": col.category, "requested_model": list, **({"inputs": list} if with_inputs else {}),
     }  # fmt: skip
     attempt_makers: dict[str, Callable[[Any], Any]] = {
-        "task": col.whole, "number": col.whole, "state": col.attempt_state, "slot_id": col.category,
+        "task": col.whole, "number": col.whole, "state": col.attempt_state, "slot_id": _slot_ids,
         "requested_model": list, "model": col.category, "failure_kind": col.failure_kind, "cost_nano": col.whole,
         "cost_basis": col.cost_basis, "reserved_nano": col.whole, **dict.fromkeys((*TOKENS, "turns"), col.whole),
         "late": col.flag, "started_at": col.number, "finished_at": col.number, "duration_s": col.number,
@@ -174,6 +174,11 @@ def _read(
     attempts["backend"] = col.category(runs["backend"])[tasks["run"]][attempts["task"]]
     attempts["pool"] = col.whole(runs["pool"])[tasks["run"]][attempts["task"]]
     return runs, tasks, attempts, {number: limit for number, limit, _ in budgets}
+
+
+def _slot_ids(values: Sequence[Any]) -> Any:
+    """Ids of slots, s10 after s9."""
+    return col.category(values, sorted(set(values), key=lambda name: (len(name), name)))
 
 
 def _arrays(

@@ -167,11 +167,11 @@ def _note(frame: pd.DataFrame, *, listed: bool) -> str:
         notes.append(f"{count(len(frame) - MAX_ROWS, 'more row')}.")
     totals: Sequence[Any] = frame.attrs.get("totals") or ()
     if len(frame) == frame.attrs.get("rows") and frame.attrs.get("by"):
-        several = "tag" in frame.attrs["by"]
+        several = "tag" in frame.attrs["by"] and frame["tasks"].sum() > sum(total["tasks"] for total in totals)
         for total in totals:
             what = f"{money(total['cost_nano'])}{' of play money' if total['play_money'] else ''}"
             notes.append(f"In all {count(total['tasks'], 'task')}, {count(total['attempts'], 'attempt')}, {what}.")
-        if several and len(frame):
+        if several:
             notes.append("A task with two tags is in the row of each.")
     elif listed and bool(frame["play_money"].iloc[0]):
         notes.append("The dollars are play money.")

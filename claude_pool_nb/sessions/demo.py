@@ -2,13 +2,15 @@
 
 Invariants: no process, no network, no file. With `demo_latency_s=0` a turn takes no time at all. Answers depend on the
 prompt, the model, the sample and (in a conversation) the history, never on the slot. A failed or stopped turn does not
-stay in the history. Prompts can make things go wrong on purpose: see `demo_model.MARKERS`.
+stay in the history. A long system prompt is written to a made-up prompt cache once its answer begins, and read from
+it by later turns, at the prices of such. Prompts can make things go wrong on purpose: see `demo_model.MARKERS`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -33,6 +35,9 @@ from claude_pool_nb.sessions.demo_model import Answer, Exchange, answer, markers
 
 NOTICE: Final = "This is a demo: the answers are made up, offline, and the dollars are play money."
 
+_CACHEABLE_TOKENS: Final = 1_024
+"""The smallest system prompt that the made-up prompt cache keeps, as with most real models."""
+_CACHED_S: Final = 300.0
 _OVERHEAD_TOKENS: Final = 20
 _CHUNK_WORDS: Final = 4
 _MAX_LATENCY_S: Final = 0.4
@@ -49,6 +54,8 @@ class _Shared:
     """What has gone wrong once, on purpose, and now works."""
     histories: dict[str, list[Exchange]] = field(default_factory=dict)
     """Conversations by session id: they can go on in another slot."""
+    cached: dict[tuple[str, str, str, str | None], float] = field(default_factory=dict)
+    """Long prefixes whose answer has begun, and when they were last read: the prompt cache."""
 
 
 class DemoBackend:
@@ -224,6 +231,7 @@ class DemoSession:
             await self._pause(None if "hang" in marked else latency_s * 0.3)
             if not self._stop.is_set():
                 started = True
+                self._keep_prefix(turn, usage)
                 yield TurnStarted(usage, self._cost(usage), self._model)
                 if "deny" in marked:
                     yield ToolStarted("Write", '{"file_path": "notes.txt"}')
@@ -294,12 +302,25 @@ class DemoSession:
         """What the turn sends: system prompt, history, prompt."""
         options = turn.options
         tokens = _OVERHEAD_TOKENS + estimate_tokens(turn.prompt)
-        for text in (options.system_prompt, options.appended_prompt, options.schema):
-            if text:
-                tokens += estimate_tokens(text)
+        system = estimate_tokens(options.system_prompt) + estimate_tokens(options.appended_prompt)
+        prefix = system + estimate_tokens(options.schema or "")
         for exchange in self._history:
             tokens += estimate_tokens(exchange.prompt) + estimate_tokens(exchange.answer)
-        return Usage(input_tokens=tokens)
+        if system < _CACHEABLE_TOKENS:
+            return Usage(input_tokens=tokens + prefix)
+        if time.monotonic() - self._shared.cached.get(self._prefix(turn), -math.inf) < _CACHED_S:
+            return Usage(input_tokens=tokens, cache_read_tokens=prefix)
+        return Usage(input_tokens=tokens, cache_write_tokens=prefix)
+
+    def _prefix(self, turn: Turn) -> tuple[str, str, str, str | None]:
+        """What names the part of a request that others share."""
+        options = turn.options
+        return self._model, options.system_prompt, options.appended_prompt, options.schema
+
+    def _keep_prefix(self, turn: Turn, usage: Usage) -> None:
+        """Once an answer begins, its long prefix can be read from the cache."""
+        if usage.cache_read_tokens or usage.cache_write_tokens:
+            self._shared.cached[self._prefix(turn)] = time.monotonic()
 
     def _latency_s(self, turn: Turn, marked: dict[str, float | None]) -> float:
         """How long the answer takes."""

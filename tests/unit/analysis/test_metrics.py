@@ -255,6 +255,8 @@ def test_times_of_slots_that_work_side_by_side_and_apart(book: Book) -> None:
     by_slot = metric_frame(book.ledger, ["slot_id"])
     assert by_slot["wall_s"].tolist() == [11.0, 6.0]
     assert by_slot["utilisation"].tolist() == [1.0, 1.0]
+    book.tried(book.run({}) + ".1", 1, "s10", 2000, 2001)
+    assert metric_frame(book.ledger, ["slot_id"])["slot_id"].tolist() == ["s1", "s2", "s10"]
 
 
 def test_keys_of_time_are_utc_and_in_order(book: Book) -> None:
@@ -321,7 +323,7 @@ TRIES = st.tuples(
     st.sampled_from([HAIKU, SONNET, "claude-unheard-of", None]),
     st.sampled_from(["s1", "s2", "s10"]),
     st.floats(0, 200_000, allow_nan=False),
-    st.floats(0, 900, allow_nan=False),
+    st.integers(0, 900_000).map(lambda millis: millis / 1000),
     st.integers(0, 10**12),
     st.integers(0, 10**6),
 )

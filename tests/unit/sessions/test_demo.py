@@ -112,6 +112,23 @@ async def test_the_dollars_are_play_money_by_the_models_price() -> None:
     assert "demo" not in small.output
 
 
+async def test_a_long_system_prompt_is_written_to_the_cache_once_and_read_from_then_on() -> None:
+    """In whatever slot, once an answer to it has begun; another model or prompt has a cache of its own."""
+    long = replace(OPTIONS, system_prompt="four" * 1_024)
+    backend = DemoBackend(latency_s=0)
+    first, second = await opened(backend, long), await opened(backend, long, "s2")
+    failed = await result(first, "[demo:fail] no", long)
+    assert failed.usage.cache_write_tokens == 0
+    written, read = [await result(session, "Count the words: a b", long) for session in (first, second)]
+    assert (written.usage.cache_write_tokens, written.usage.cache_read_tokens) == (1_024, 0)
+    assert (read.usage.cache_write_tokens, read.usage.cache_read_tokens) == (0, 1_024)
+    assert written.usage.input_tokens == read.usage.input_tokens < 100
+    assert written.cost_nano - read.cost_nano == 1_024 * (312.5 - 25)
+    for other in (replace(long, model="sonnet"), replace(long, appended_prompt="more")):
+        assert (await result(first, "Count the words: a b", other)).usage.cache_write_tokens > 0
+    assert (await result(first, "Count the words: a b")).usage.cache_write_tokens == 0
+
+
 async def test_max_output_tokens_cuts_the_answer() -> None:
     """And says so; a schema that was cut is a failure."""
     short = replace(OPTIONS, max_output_tokens=5)
