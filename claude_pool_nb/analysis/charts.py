@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from html import escape
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -251,7 +252,9 @@ def picture(spec: Mapping[str, Any], form: str, *, scale: int = SCALE) -> bytes:
         return page.encode()
     draw = getattr(converter, f"vegalite_to_{form}")
     drawn: bytes | str = draw(inked, vl_version=version, **({"scale": scale} if form == "png" else {}))
-    drawn = drawn.encode() if isinstance(drawn, str) else drawn
+    if isinstance(drawn, str):
+        said = escape(" ".join(str(spec.get("description", "")).split()), quote=True)
+        drawn = drawn.replace("<svg ", f'<svg role="img" aria-label="{said}" ', 1).encode()
     return smaller(drawn) if form == "png" else drawn
 
 

@@ -78,12 +78,13 @@ def dollars(value: float) -> str:
     """Dollars with as many digits as they need.
 
     Example:
-        >>> dollars(5), dollars(0.0011417), dollars(0), dollars(1234.5), dollars(0.31)
-        ('$5.00', '$0.00114', '$0.00', '$1,234.50', '$0.31')
+        >>> dollars(5), dollars(0.0011417), dollars(0), dollars(1234.5), dollars(0.05)
+        ('$5.00', '$0.00114', '$0.00', '$1,234.50', '$0.05')
     """
     if not value or abs(value) >= 0.1:
         return f"${value:,.2f}"
-    return f"${value:.{2 - floor(log10(abs(value)))}f}"
+    cents, _, rest = f"{value:.{2 - floor(log10(abs(value)))}f}".partition(".")
+    return f"${cents}.{rest.rstrip('0').ljust(2, '0')}"
 
 
 def several(number: int, noun: str) -> str:
