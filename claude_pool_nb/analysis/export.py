@@ -10,6 +10,7 @@ it is text, and keeps its text.
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -270,15 +271,19 @@ def _csv(file: Any, *, frame: pd.DataFrame, about: Mapping[str, Any]) -> None:
     import pandas as pd
 
     flat = frame.copy(deep=False)
+    returns = any("\r" in str(name) for name in flat.columns)
     for position in range(flat.shape[1]):
         column: Any = flat.iloc[:, position]
         if pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_datetime64_any_dtype(column.dtype):
             continue
         texts = [defused(value) if isinstance(value, str) else value for value in column.tolist()]
+        returns = returns or any("\r" in text for text in texts if isinstance(text, str))
         made: Any = pd.Series(texts, index=flat.index, dtype=object)
         flat.isetitem(position, made)
     flat.columns = pd.Index([defused(str(name)) for name in flat.columns])
-    flat.to_csv(file, index=False, lineterminator="\n", encoding="utf-8")
+    # The csv module does not quote a carriage return, which readers take for the end of a row.
+    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    flat.to_csv(file, index=False, lineterminator="\n", encoding="utf-8", quoting=quoting)
 
 
 def _jsonl(file: Any, *, frame: pd.DataFrame, about: Mapping[str, Any]) -> None:

@@ -143,7 +143,7 @@ def gantt(ledger: Ledger, run_ids: Sequence[str] | None, *, now_at: float) -> Fi
         raise NothingToPlot(f"There is no attempt {_where(run_ids)}: nothing has been sent; %pool runs lists all runs.")
     started = frame["started_at"]
     origin = started.min()
-    now = pd.Timestamp(now_at, unit="s", tz="UTC")
+    now = pd.Timestamp(round(now_at * 1e6), unit="us", tz="UTC")
     start_s = (started - origin).dt.total_seconds()
     end_s = (frame["finished_at"].fillna(max(now, started.max())) - origin).dt.total_seconds()
     made = pd.DataFrame(
