@@ -28,7 +28,7 @@ $(VENV)/.lab: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lab,plots,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lab,plots,export,test]'
 	@touch $@ $(VENV)/.lab
 
 demo: $(VENV)/.lab
