@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.machine import describe
 
-PARTS = ("engine", "handover", "many", "frames", "experiments", "request_size", "kernel", "cli_rates")
+PARTS = ("engine", "handover", "many", "replay", "request_size", "kernel", "cli_rates")
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 
