@@ -534,14 +534,16 @@ class Engine:
         for runner in list(self.runners.values()):
             await runner.close(kill=True)
         self.runners.clear()
-        await self.backend.close()
         try:
-            if self.store_error is not None:
-                self.retry_writes()
-            await self.committed()
-            self.ledger.close_pool(self.pool_id)
+            await self.backend.close()  # may tell that a tape could not be put in order
         finally:
-            self.ledger.close()
+            try:
+                if self.store_error is not None:
+                    self.retry_writes()
+                await self.committed()
+                self.ledger.close_pool(self.pool_id)
+            finally:
+                self.ledger.close()
 
     async def set_budget(self, limit_nano: int | None, *, fresh: bool) -> None:
         """Move the wall, or open a new budget."""

@@ -308,7 +308,7 @@ class Intake:
         self._notes[record.id] = _TaskNote(plan.overrides, plan.overrides_json, config=plan.config)
         if prompt != record.prompt:
             self._secret_prompts[record.id] = prompt
-        backend = self.backend.info.name
+        backend = self.backend.info.prices
         patience = options.slot_assignment_timeout_s
         return TaskSpec(
             record=record,

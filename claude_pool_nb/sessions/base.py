@@ -153,6 +153,8 @@ class BackendInfo:
     """True if its dollars are made up."""
     notice: str | None = None
     """Said on the status card: it is a demo; dollars are notional with a subscription login ..."""
+    prices: str = "claude"
+    """Whose list prices hold, for estimates and reservations: `claude` or `demo`."""
 
 
 class Backend(Protocol):

@@ -8,16 +8,18 @@ told of with the nearest one that is. Nothing is asked of a model by a cassette 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from claude_pool_nb.errors import CassetteError, nearest
 from claude_pool_nb.records import Failure, FailureKind
-from claude_pool_nb.sessions.cassette_file import Contents, Group, TapeFile, located, read_tape
-from claude_pool_nb.sessions.cassette_format import Entry, Request, beginning
+from claude_pool_nb.sessions.cassette_entry import Entry
+from claude_pool_nb.sessions.cassette_file import Group, TapeFile, located, read_tape
+from claude_pool_nb.sessions.cassette_format import Request, beginning
 from claude_pool_nb.sessions.cassette_nearest import Nearest, differences
+from claude_pool_nb.sessions.cassette_places import Found, Line, Place, number_in_run
 
 SPEEDS: Final = ("instant", "real")
 """How fast a tape is played: at once, or in the time that the answers took."""
@@ -34,63 +36,6 @@ class CassetteMode(StrEnum):
     NONE = "none"  # played, never recorded
     NEW = "new"  # played if it is on the tape, recorded if not
     ALL = "all"  # recorded, whatever the tape has
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where a task is on the tape."""
-
-    number: int
-    """Which of the tasks that asked the same, from 0."""
-    done: int = 0
-    """How many of its attempts are over."""
-    starts_over: bool = False
-    """True if the tape had no more tasks of that request, and began again."""
-
-
-class _Line:
-    """The tasks that asked the same when the tape was recorded, waiting to be played.
-
-    Tasks of a run do not ask in their order: which of identical ones has which answer is known by their numbers.
-    """
-
-    def __init__(self, group: Group) -> None:
-        self._numbers = [attempts[0].task for attempts in group]
-        self._starts_over = False
-        self._fill()
-
-    def _fill(self) -> None:
-        self._left = dict.fromkeys(range(len(self._numbers)))
-        self._by_number: dict[int | None, list[int]] = {}
-        for place in reversed(range(len(self._numbers))):
-            self._by_number.setdefault(self._numbers[place], []).append(place)
-
-    @property
-    def is_empty(self) -> bool:
-        """True if all have been played."""
-        return not self._left
-
-    def next(self, number: int | None) -> _Place:
-        """The place of a task with that number in its run; when all were played it starts over."""
-        if self.is_empty:
-            self._starts_over = True
-            self._fill()
-        alike = self._by_number.get(number, [])
-        while alike and alike[-1] not in self._left:
-            alike.pop()
-        place = alike.pop() if alike else next(iter(self._left))
-        del self._left[place]
-        return _Place(place, starts_over=self._starts_over)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An answer that is on the tape, and whose turn it is."""
-
-    entry: Entry
-    task_id: str
-    starts_over: bool = False
-    """True if the request was asked more often than it was recorded."""
 
 
 class Cassette:
@@ -153,9 +98,10 @@ class Cassette:
         else:
             self._contents = read_tape(self.path)
         self._groups = self._contents.groups
-        self._places: dict[tuple[str, str], _Place] = {}
-        self._lines: dict[str, _Line] = {}
+        self._places: dict[tuple[str, str], Place] = {}
+        self._lines: dict[str, Line] = {}
         self._fresh: dict[str, dict[str, list[Entry]]] = {}
+        self._alike: dict[str, list[str]] | None = None
         self._nearest: Nearest | None = None
         self._arrivals = 0
 
@@ -198,30 +144,48 @@ class Cassette:
         those that asked the same; one that asks again gets its own next attempt. Where the tape has no more, a
         recording goes on; a replay starts over.
         """
-        group = self._groups.get(request.key)
-        if not group:
-            return None
         place = self._places.get((request.key, task_id)) if task_id else None
         if place is None:
-            line = self._lines.get(request.key)
+            line = self._line_of(request)
             if line is None:
-                line = self._lines[request.key] = _Line(group)
-            if line.is_empty and self.records:
                 return None
             place = line.next(number_in_run(task_id))
             if task_id:
                 self._places[request.key, task_id] = place
-        attempts = group[place.number]
-        if place.done >= len(attempts) and self.records:
+        if place.done >= len(place.attempts) and self.records:
             return None
-        return Found(attempts[min(place.done, len(attempts) - 1)], task_id, place.starts_over)
+        return Found(place.attempts[min(place.done, len(place.attempts) - 1)], place)
+
+    def _line_of(self, request: Request) -> Line | None:
+        """Where the next answer to a request is to be taken from.
+
+        Which of several named slots a task gets is chance, and its name is told to the model: where the slot of now
+        has no answer left, a replay takes one that another slot was given to the same request.
+        """
+        line = self._lines.get(request.key)
+        if line is None and request.key in self._groups:
+            line = self._lines[request.key] = Line(self._groups[request.key])
+        if self.records:
+            return line if line is not None and not line.is_empty else None
+        if line is None or line.is_empty:
+            if self._alike is None:
+                self._alike = {}
+                for group in self._groups.values():
+                    taped = group[0][0].request
+                    self._alike.setdefault(taped.anybody, []).append(taped.key)
+            for key in self._alike.get(request.anybody, ()):
+                other = self._lines.get(key)
+                if other is None:
+                    other = self._lines[key] = Line(self._groups[key])
+                if not other.is_empty:
+                    return other
+                line = line or other
+        return line
 
     def was_played(self, found: Found) -> None:
         """An answer was played to its end: the task's next attempt gets the next one."""
         self.played += 1
-        place = self._places.get((found.entry.request.key, found.task_id))
-        if place is not None:
-            place.done += 1
+        found.place.done += 1
 
     def not_found(self, request: Request) -> Failure:
         """Why a request fails that is not on the tape: the nearest one that is, and what differs."""
@@ -317,17 +281,6 @@ def _numbered(group: Group, old: Group) -> Group:
     return result
 
 
-def number_in_run(task_id: str) -> int | None:
-    """The number of a task in its run.
-
-    Example:
-        >>> number_in_run("r12.3"), number_in_run("")
-        (3, None)
-    """
-    number = task_id.rpartition(".")[2]
-    return int(number) if number.isdecimal() else None
-
-
 def _order(item: tuple[str, list[Entry]]) -> tuple[int, int, int]:
     """The order of tasks in a notebook: runs, and tasks within them; what is of no task by its arrival."""
     owner = item[0]
@@ -367,16 +320,3 @@ def checked_speed(speed: str) -> str:
     if speed not in SPEEDS:
         raise CassetteError(f"there is no speed {speed!r}{nearest(str(speed), SPEEDS)}")
     return speed
-
-
-__all__ = [
-    "NOT_ON_TAPE",
-    "SPEEDS",
-    "STARTS_OVER",
-    "Cassette",
-    "CassetteMode",
-    "Contents",
-    "Found",
-    "checked_mode",
-    "checked_speed",
-]

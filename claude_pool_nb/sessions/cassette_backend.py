@@ -13,7 +13,8 @@ from claude_pool_nb.records import Usage
 from claude_pool_nb.resolved import ResolvedConfig
 from claude_pool_nb.sessions.base import Backend, BackendInfo, Session
 from claude_pool_nb.sessions.cassette import Cassette, CassetteMode
-from claude_pool_nb.sessions.cassette_session import CassetteSession, SilentSession
+from claude_pool_nb.sessions.cassette_session import CassetteSession
+from claude_pool_nb.sessions.cassette_silent import SilentSession
 
 
 class CassetteBackend:
@@ -63,13 +64,13 @@ class CassetteBackend:
         if self.inner is not None:
             info = self.inner.info
             notice = " ".join(text for text in (_sentence(info.notice), self._notice()) if text)
-            return BackendInfo(info.name, info.play_money, notice)
+            return BackendInfo(info.name, info.play_money, notice, info.prices)
         notice = (
             f"Replays {tape.path} ({_answers(len(tape))} of {tape.backend}"
             f"{', in the time they took' if tape.speed == 'real' else ''}): no model is asked, and the dollars are "
             "those of the recording."
         )
-        return BackendInfo("replay", play_money=True, notice=notice)
+        return BackendInfo("replay", True, notice, "demo" if tape.backend == "demo" else "claude")
 
     def _notice(self) -> str:
         """What is done with the tape beside the backend inside."""

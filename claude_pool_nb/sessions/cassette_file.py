@@ -19,16 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from claude_pool_nb.errors import CassetteError
-from claude_pool_nb.sessions.cassette_format import (
-    FORMAT,
-    OPTION_NAMES,
-    VERSION,
-    Asked,
-    Entry,
-    entry_json,
-    entry_of,
-    to_line,
-)
+from claude_pool_nb.sessions.cassette_entry import Entry, entry_json, entry_of, to_line
+from claude_pool_nb.sessions.cassette_format import FORMAT, OPTION_NAMES, VERSION, Asked
 
 Group = list[list[Entry]]
 """The answers to one request: for each task that asked it, its attempts."""

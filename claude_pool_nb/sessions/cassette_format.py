@@ -1,4 +1,4 @@
-"""What stands on a tape: requests and their answers as lines of JSON that a person can read and `git diff` can show.
+"""What stands on a tape: requests, as a person can read them and `git diff` can show them.
 
 Invariants: a request is known by what the model saw (prompt, model, options that matter to an answer, what the
 conversation had said before, which sample) and by nothing of where it ran: no slot, no process, no working directory,
@@ -13,13 +13,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from claude_pool_nb.options import MODEL_ALIASES
-from claude_pool_nb.records import CostBasis, Denial, Failure, FailureKind, TurnResult, Usage
 from claude_pool_nb.redact import redact, redact_value
 from claude_pool_nb.resolved import ResolvedConfig
 from claude_pool_nb.sessions.base import Turn
@@ -61,6 +60,8 @@ _USUAL: Final[Mapping[str, Any]] = {
 OPTION_NAMES: Final = frozenset(_USUAL)
 """Their names."""
 
+_CONTEXT: Final = "Shared context:\n"
+"""Begins what is told to the model in every slot."""
 _MARK = re.compile(r"\[redacted: [^\]\n]{1,60}\]")
 
 
@@ -109,6 +110,21 @@ def clean_value(value: Any) -> Any:
     return value
 
 
+def clean_json(text: str) -> str:
+    """The same for JSON text, which stays JSON; text that is none (it was cut) is text.
+
+    Example:
+        >>> clean_json('{"token": "sk-ant-api03-abcdefgh12345678"}')
+        '{"token": "[redacted]"}'
+    """
+    if clean(text) == text:
+        return text
+    try:
+        return json.dumps(clean_value(json.loads(text)), ensure_ascii=False)
+    except ValueError:
+        return clean(text)
+
+
 def kept(text: str) -> Kept:
     """A text as it stands on the tape.
 
@@ -152,6 +168,8 @@ class Asked:
     """A short hash of them, by which the lines of requests name them."""
     values: Mapping[str, Any] = field(compare=False)
     """Those that are not as usual, in a fixed order."""
+    anybody: str = field(default="", compare=False)
+    """The hash that they would have in a slot without a name, role or description."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Asked:
@@ -164,7 +182,18 @@ class Asked:
         known = {name: values.get(name, usual) for name, usual in _USUAL.items()}
         told = {name: value for name, value in known.items() if value != _USUAL[name]}
         hashed = {**told, "fallback_model": _full_model(known["fallback_model"])}
-        return cls(digest(values.get("profile"), hashed), {"profile": values.get("profile"), **told})
+        profile = values.get("profile")
+        anybody = {**hashed, "appended_prompt": _without_identity(known["appended_prompt"])}
+        return cls(digest(profile, hashed), {"profile": profile, **told}, digest(profile, anybody))
+
+
+def _without_identity(appended: Kept) -> Kept:
+    """What is told to the model in any slot: the shared context, which comes after the slot's own identity."""
+    text = beginning(appended)
+    at = 0 if text.startswith(_CONTEXT) else text.find(f"\n\n{_CONTEXT}")
+    if at < 0:
+        return ""
+    return text[at:].lstrip("\n") if isinstance(appended, str) else appended
 
 
 @lru_cache(maxsize=512)
@@ -224,12 +253,15 @@ class Request:
     """A hash of what the conversation had said before; empty at its beginning."""
     key: str = field(init=False, compare=False)
     """A hash of all of it."""
+    anybody: str = field(init=False, compare=False)
+    """The key that it would have in a slot without an identity."""
 
     def __post_init__(self) -> None:
         """Hash it."""
         text = self.prompt if isinstance(self.prompt, str) else self.prompt.get("sha256")
-        parts = digest(text, _full_model(self.model), self.asked.label, self.sample, self.after)
-        object.__setattr__(self, "key", parts)
+        for name, options in (("key", self.asked.label), ("anybody", self.asked.anybody)):
+            value = digest(text, _full_model(self.model), options, self.sample, self.after)
+            object.__setattr__(self, name, value)
 
     @classmethod
     def of(cls, turn: Turn, after: str = "") -> Request:
@@ -249,229 +281,3 @@ class Request:
         """The hash of the conversation with this request and its answer added."""
         text = self.prompt if isinstance(self.prompt, str) else self.prompt.get("sha256")
         return digest(self.after, text, clean(output))
-
-
-# -- answers -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One answer of a tape: an attempt, failed ones too."""
-
-    request: Request
-    """What was asked."""
-    answer: TurnResult
-    """What came, without session id."""
-    stream: tuple[Happening, ...] | None = None
-    """What was seen of it as it came; None: all at once."""
-    occurrence: int = 1
-    """Which of several tasks that asked the same, from 1."""
-    attempt: int = 1
-    """Which attempt of that task, from 1."""
-    conversation: str | None = None
-    """The name of the conversation, for readers of the tape."""
-    task: int | None = None
-    """The number of the task in its run, where several tasks asked the same."""
-    line: int | None = field(default=None, compare=False)
-    """Where it stands."""
-
-    @property
-    def then(self) -> str:
-        """The history after it: a failed turn is rolled back."""
-        if self.answer.failure is not None:
-            return self.request.after
-        return self.request.then(self.answer.output)
-
-    def same_but_for_times(self, other: Entry) -> bool:
-        """True if only the clock tells them apart: then the tape keeps what it has."""
-        return _timeless(self) == _timeless(other)
-
-
-def _timeless(entry: Entry) -> Entry:
-    """An entry as it would be if all took no time."""
-    answer = replace(entry.answer, duration_s=0.0, api_s=0.0)
-    if answer.failure is not None and answer.failure.retry_after_s is not None:
-        answer = replace(answer, failure=replace(answer.failure, retry_after_s=0.0))
-    return replace(entry, answer=answer, stream=None)
-
-
-_ANSWER_DEFAULTS: Final = {f.name: getattr(TurnResult(), f.name) for f in fields(TurnResult)}
-
-
-def cleaned(result: TurnResult) -> TurnResult:
-    """A result as it may stand on a tape; times to a tenth of a second.
-
-    Example:
-        >>> cleaned(TurnResult(output="sk-ant-api03-abcdefgh12345678", session_id="x", duration_s=0.123))
-        ... # doctest: +ELLIPSIS
-        TurnResult(output='[redacted]', failure=None, ... session_id=None, duration_s=0.1, ...)
-    """
-    failure = result.failure
-    if failure is not None:
-        failure = replace(failure, error_type=clean(failure.error_type), message=clean(failure.message))
-    return replace(
-        result,
-        output=clean(result.output),
-        failure=failure,
-        structured=clean_value(result.structured),
-        denials=tuple(Denial(clean(denial.tool), _clean_json(denial.tool_input)) for denial in result.denials),
-        warnings=tuple(map(clean, result.warnings)),
-        session_id=None,
-        duration_s=round(result.duration_s, 1),
-        api_s=round(result.api_s, 1),
-    )
-
-
-def _clean_json(text: str) -> str:
-    """JSON text without secrets; text that is none as text."""
-    if clean(text) == text:
-        return text
-    try:
-        return json.dumps(clean_value(json.loads(text)), ensure_ascii=False)
-    except ValueError:
-        return clean(text)
-
-
-# -- lines -------------------------------------------------------------------------------------------------------------
-
-
-def to_line(value: Mapping[str, Any]) -> bytes:
-    r"""One line of a tape.
-
-    Example:
-        >>> to_line({"prompt": "wie schön"}).decode()
-        '{"prompt": "wie schön"}\n'
-    """
-    try:
-        return (json.dumps(value, ensure_ascii=False) + "\n").encode()
-    except UnicodeEncodeError:  # half of a surrogate pair is no UTF-8, but a model can be asked with it
-        return (json.dumps(value) + "\n").encode()
-
-
-def entry_json(entry: Entry) -> dict[str, Any]:
-    """An entry as it stands on the tape: what is as usual is left out."""
-    request, answer = entry.request, entry.answer
-    told: dict[str, Any] = {"prompt": request.prompt, "model": request.model, "options": request.asked.label}
-    optional = {
-        "sample": request.sample or None,
-        "conversation": entry.conversation,
-        "after": request.after or None,
-        "occurrence": entry.occurrence if entry.occurrence > 1 else None,
-        "attempt": entry.attempt if entry.attempt > 1 else None,
-        "task": entry.task,
-    }
-    told |= {name: value for name, value in optional.items() if value is not None}
-    given: dict[str, Any] = {}
-    for name, usual in _ANSWER_DEFAULTS.items():
-        value = getattr(answer, name)
-        if value != usual:
-            given[name] = _plain(value)
-    told["answer"] = given
-    if entry.stream is not None:
-        told["stream"] = [list(one) for one in entry.stream]
-    return told
-
-
-def _plain(value: Any) -> Any:
-    """Records as mappings, without what is as usual."""
-    if isinstance(value, Usage):
-        return {f.name: n for f in fields(Usage) if (n := getattr(value, f.name))}
-    if isinstance(value, Failure):
-        return {f.name: v for f in fields(Failure) if (v := getattr(value, f.name)) is not None}
-    if isinstance(value, tuple):
-        return [{"tool": v.tool, "tool_input": v.tool_input} if isinstance(v, Denial) else v for v in value]
-    return value
-
-
-def entry_of(told: Mapping[str, Any], known: Mapping[str, Asked], line: int | None = None) -> Entry:
-    """Read an entry.
-
-    Raises:
-        ValueError: something is missing or of the wrong type; the message names it.
-
-    Example:
-        >>> asked = Asked.of({"profile": "prompt"})
-        >>> entry = entry_of({"prompt": "hi", "options": asked.label, "answer": {"output": "hello"}},
-        ...                  {asked.label: asked})
-        >>> entry.answer.output, entry.attempt
-        ('hello', 1)
-    """
-    label = told.get("options")
-    if not isinstance(label, str) or label not in known:
-        raise ValueError(f"no line before it has the options {label!r}")
-    prompt = told.get("prompt")
-    if not isinstance(prompt, str) and not (isinstance(prompt, dict) and isinstance(prompt.get("sha256"), str)):
-        raise ValueError("'prompt' is missing or no text")
-    request = Request(
-        prompt,
-        _typed(told, "model", str, None),
-        known[label],
-        _typed(told, "sample", int, 0),
-        _typed(told, "after", str, ""),
-    )
-    answer = told.get("answer")
-    if not isinstance(answer, dict):
-        raise ValueError("'answer' is missing or no object")
-    stream = _typed(told, "stream", list, None)
-    return Entry(
-        request,
-        _answer_of(answer),
-        None if stream is None else tuple(_happening(one) for one in stream),
-        _typed(told, "occurrence", int, 1),
-        _typed(told, "attempt", int, 1),
-        _typed(told, "conversation", str, None),
-        _typed(told, "task", int, None),
-        line,
-    )
-
-
-def _typed(told: Mapping[str, Any], name: str, kind: type, usual: Any) -> Any:
-    """A field of that type, or what is usual."""
-    value = told.get(name)
-    if value is None:
-        return usual
-    if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
-        raise ValueError(f"{name!r} is {value!r}, which is no {kind.__name__}")
-    return value
-
-
-def _answer_of(told: Mapping[str, Any]) -> TurnResult:
-    """Read an answer."""
-    for name in told:
-        if name not in _ANSWER_DEFAULTS:
-            raise ValueError(f"an answer has no {name!r}")
-    usage = _typed(told, "usage", dict, {})
-    failure = _typed(told, "failure", dict, None)
-    try:
-        return TurnResult(
-            output=_typed(told, "output", str, ""),
-            failure=None if failure is None else Failure(**{**failure, "kind": FailureKind(failure.get("kind"))}),
-            cost_nano=_typed(told, "cost_nano", int, 0),
-            cost_basis=CostBasis(_typed(told, "cost_basis", str, "exact")),
-            usage=Usage(**{name: _typed(usage, name, int, 0) for name in usage}),
-            turns=_typed(told, "turns", int, 0),
-            model=_typed(told, "model", str, None),
-            duration_s=_typed(told, "duration_s", float, 0.0),
-            api_s=_typed(told, "api_s", float, 0.0),
-            structured=told.get("structured"),
-            denials=tuple(Denial(str(d["tool"]), str(d["tool_input"])) for d in _typed(told, "denials", list, [])),
-            wrote=_typed(told, "wrote", bool, False),
-            warnings=tuple(str(text) for text in _typed(told, "warnings", list, [])),
-        )
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"its answer cannot be read ({error})") from error
-
-
-_DETAILS: Final[Mapping[str, int]] = {"start": 0, "text": 1, "thinking": 0, "tool": 2, "retry": 3}
-
-
-def _happening(told: Any) -> Happening:
-    """Read one thing of a stream."""
-    if (
-        not isinstance(told, list)
-        or len(told) < 2
-        or not isinstance(told[0], int | float)
-        or _DETAILS.get(told[1]) != len(told) - 2
-    ):
-        raise ValueError(f"its stream has {told!r}, which is none of {', '.join(_DETAILS)}")
-    return tuple(told)

@@ -10,7 +10,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from claude_pool_nb.sessions.cassette_format import BEFORE, Entry, Request, beginning
+from claude_pool_nb.sessions.cassette_entry import Entry
+from claude_pool_nb.sessions.cassette_format import BEFORE, Request, beginning
 
 NEIGHBOURS = 3
 """So many to either side are looked at."""

@@ -7,13 +7,13 @@ millisecond's sake. What the model thought is not kept, only that it did.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Final
 
 from claude_pool_nb.records import TurnResult, Usage
 from claude_pool_nb.sessions.base import RetryNoticed, SessionEvent, TextDelta, ToolStarted, TurnStarted
-from claude_pool_nb.sessions.cassette_format import Entry, Happening, clean, clean_value
+from claude_pool_nb.sessions.cassette_entry import Entry
+from claude_pool_nb.sessions.cassette_format import Happening, clean, clean_json
 
 GRAIN_S: Final = 0.1
 """Pieces of text that come within this are one."""
@@ -55,7 +55,7 @@ class StreamNotes:
                 else:
                     self._notes.append([at, "text", event.text])
             case ToolStarted():
-                self._notes.append([at, "tool", clean(event.tool), _clean_input(event.tool_input)])
+                self._notes.append([at, "tool", clean(event.tool), clean_json(event.tool_input)])
             case RetryNoticed():
                 self._notes.append([at, "retry", event.status, round(event.delay_s, 1), clean(event.error)])
             case _:
@@ -150,13 +150,3 @@ def _weight(usage: Usage) -> int:
         + usage.cache_read_tokens * _WEIGHTS.cache_read_tokens
         + usage.cache_write_tokens * _WEIGHTS.cache_write_tokens
     )
-
-
-def _clean_input(text: str) -> str:
-    """A tool's input, which is JSON unless it was cut."""
-    if clean(text) == text:
-        return text
-    try:
-        return json.dumps(clean_value(json.loads(text)), ensure_ascii=False)
-    except ValueError:
-        return clean(text)

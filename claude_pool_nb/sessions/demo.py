@@ -75,7 +75,7 @@ class DemoBackend:
     @property
     def info(self) -> BackendInfo:
         """What it is."""
-        return BackendInfo(name="demo", play_money=True, notice=NOTICE)
+        return BackendInfo(name="demo", play_money=True, notice=NOTICE, prices="demo")
 
     async def check(self, options: ResolvedConfig, slots: int) -> list[str]:
         """Verify that the model's name is one; everything else is always there.

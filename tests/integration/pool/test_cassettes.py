@@ -10,7 +10,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from claude_pool_nb import AsyncPool, CassetteError, ConfigError, Pool, RetryPolicy, StoreCorrupt, TaskFailed
+from claude_pool_nb import (
+    AsyncPool,
+    CassetteError,
+    ConfigError,
+    Pool,
+    RetryPolicy,
+    SlotConfig,
+    StoreCorrupt,
+    TaskFailed,
+)
 from claude_pool_nb.records import Failure, FailureKind, TurnResult
 from claude_pool_nb.sessions.base import BackendInfo, Turn
 from claude_pool_nb.testing.scripted_session import ScriptedBackend
@@ -168,6 +177,28 @@ def test_real_speed_takes_the_time_it_took(tmp_path: Path) -> None:
         pool.run("a limerick")
         frame = pool.tasks()
         assert (frame["finished_at"] - frame["started_at"])[0].total_seconds() >= 0.39
+
+
+def test_names_of_slots_do_not_bind_a_replay_to_them(tmp_path: Path) -> None:
+    """Which named slot got a task was chance; each answer is still played once, and roles keep theirs."""
+    tape = tmp_path / "tape.ndjson"
+    slots = [SlotConfig(name=name, role=role) for name, role in (("Ada", "judge"), ("Bob", "author"), ("Eve", "judge"))]
+
+    def answer(turn: Turn) -> str:
+        return f"{turn.options.appended_prompt} {turn.prompt}"
+
+    def story(**options: Any) -> pd.DataFrame:
+        with Pool(store=":memory:", slot_configs=slots, **options) as pool:
+            pool.fan_out([f"prompt {number}" for number in range(12)])
+            pool.run("who?", role="author")
+            pool.fan_out(["who?"] * 4, role="judge")
+            return pool.tasks()
+
+    recorded = story(backend=ScriptedBackend(answer, delay_s=0.002), record=tape, slots=3)
+    replayed = story(backend="replay", cassette=tape, slots=3)
+    assert list(replayed["output"][:13]) == list(recorded["output"][:13])
+    assert sorted(replayed["output"][13:]) == sorted(recorded["output"][13:])
+    assert (replayed["state"] == "completed").all()
 
 
 # -- with pool.cassette(...) -------------------------------------------------------------------------------------------

@@ -15,17 +15,9 @@ from claude_pool_nb.records import CostBasis, Denial, Failure, FailureKind, Turn
 from claude_pool_nb.resolved import ResolvedConfig
 from claude_pool_nb.sessions.base import RetryNoticed, TextDelta, ToolStarted, Turn, TurnStarted
 from claude_pool_nb.sessions.cassette import NOT_ON_TAPE, Cassette
+from claude_pool_nb.sessions.cassette_entry import Entry, cleaned, entry_json, entry_of, to_line
 from claude_pool_nb.sessions.cassette_file import read_tape
-from claude_pool_nb.sessions.cassette_format import (
-    LONG_CHARS,
-    Asked,
-    Entry,
-    Request,
-    cleaned,
-    entry_json,
-    entry_of,
-    to_line,
-)
+from claude_pool_nb.sessions.cassette_format import LONG_CHARS, Asked, Request
 from claude_pool_nb.sessions.cassette_stream import MOST_PIECES, StreamNotes, played
 
 KEY = "sk-ant-api03-planted-key-0123456789"

@@ -13,7 +13,8 @@ from claude_pool_nb.records import Failure, FailureKind, TurnResult, Usage
 from claude_pool_nb.sessions.base import Session, SessionEvent, TextDelta, Turn, TurnStarted
 from claude_pool_nb.sessions.cassette import Cassette
 from claude_pool_nb.sessions.cassette_backend import CassetteBackend
-from claude_pool_nb.sessions.cassette_session import CassetteSession, SilentSession
+from claude_pool_nb.sessions.cassette_session import CassetteSession
+from claude_pool_nb.sessions.cassette_silent import SilentSession
 from claude_pool_nb.sessions.demo import DemoBackend
 from claude_pool_nb.testing.conformance import CHECKS, SessionHarness
 from tests.unit.sessions.test_demo_conformance import DemoHarness
