@@ -112,6 +112,7 @@ def test_every_option_is_known_to_matter_or_not_to() -> None:
     elsewhere = {
         "model", "cwd", "cli_path", "env", "conversation", "resume_session_id", "resume_at", "slot_mode",
         "allow_bypass", "max_budget_usd", "timeout_s", "idle_timeout_s", "retry", "prime",
+        "cache",
         "slot_assignment_timeout_s", "max_tasks_per_process", "max_rss_bytes", "idle_close_s", "demo_latency_s",
     }  # fmt: skip
     from claude_pool_nb.sessions.cassette_format import OPTION_NAMES
