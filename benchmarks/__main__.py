@@ -12,7 +12,9 @@ from pathlib import Path
 
 from benchmarks.machine import describe
 
-PARTS = ("engine", "handover", "many", "replay", "request_size", "kernel", "cli_rates")
+PARTS = (
+    "engine", "handover", "many", "frames", "experiments", "preview", "replay", "request_size", "kernel", "cli_rates",
+)  # fmt: skip
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 

@@ -330,7 +330,7 @@ def _labels(wanted: _Wanted) -> tuple[int, list[dict[str, Any]]]:
 
 def _preview(engine: Engine, wanted: _Wanted, past: Past, made: tuple[int, int, int] | None = None) -> Preview:
     """Sum up."""
-    backend = engine.backend.info.name
+    backend = engine.backend.info.prices
     samples, labels = _labels(wanted)
     tokens = [estimate_tokens(prompt) for prompt in wanted.prompts]
     blocks: dict[tuple[ResolvedConfig, ...], _Block] = {}

@@ -31,7 +31,7 @@ def result_cost(result: TaskResult) -> str:
     elif result.cost_basis is CostBasis.UNKNOWN:
         price = f"at least {price}"
     parts = [result.task_id, result.model or result.requested_model or "", price, count(tokens, "token")]
-    if result.cached:
+    if result.cached and result.backend != "replay":
         parts.append("answered before, nobody was asked")
     if result.attempts > 1:
         parts.append(count(result.attempts, "attempt"))

@@ -84,9 +84,10 @@ def overrides_of(call: Call) -> dict[str, Any]:
         given["tags"] = tuple(args.tag)
     if args.no_prime:
         given["prime"] = False
-    if args.cache and args.no_cache:
+    no_cache = getattr(args, "no_cache", False)
+    if args.cache and no_cache:
         call.parser.error("--cache and --no-cache contradict each other; write one of them")
-    if args.cache or args.no_cache:
+    if args.cache or no_cache:
         given["cache"] = args.cache
     if args.retry_attempts is not None:
         given["retry"] = retry_policy(args.retry_attempts)

@@ -193,14 +193,14 @@ class Cassette:
         if self._nearest is None:
             self._nearest = Nearest(self._contents.entries())
         entry = self._nearest.to(request)
-        advice = f"record it with record={self.path!r} (`%pool start --record`), or ask what is on the tape"
+        advice = f"Record it with record={self.path!r} or `%pool start --record {self.path}`."
         if entry is None:
-            return Failure(FailureKind.REQUEST, NOT_ON_TAPE, f"The tape {self.path} has no answers; {advice}.")
+            return Failure(FailureKind.REQUEST, NOT_ON_TAPE, f"The tape {self.path} has no answers. {advice}")
         begins = " ".join(beginning(entry.request.prompt).split())
         words = begins if len(begins) <= 40 else begins[:39] + "…"
+        where = f"line {entry.line} of {self.path}" if entry.line else f"one that was just recorded to {self.path}"
         differing = "; ".join(differences(entry.request, request)) or "nothing that the tape shows"
-        where = f"line {entry.line} of {self.path}" if entry.line else self.path
-        message = f"Not on the tape. The nearest is {where} ({words!r}); what differs: {differing}. To go on: {advice}."
+        message = f"Not on the tape. The nearest, {where} ({words!r}), differs in {differing}. {advice}"
         return Failure(FailureKind.REQUEST, NOT_ON_TAPE, message)
 
     # -- recording -----------------------------------------------------------------------------------------------------

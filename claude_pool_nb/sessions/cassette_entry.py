@@ -71,7 +71,10 @@ def cleaned(result: TurnResult) -> TurnResult:
     """
     failure = result.failure
     if failure is not None:
-        failure = replace(failure, error_type=clean(failure.error_type), message=clean(failure.message))
+        wait_s = None if failure.retry_after_s is None else round(failure.retry_after_s, 1)
+        failure = replace(
+            failure, error_type=clean(failure.error_type), message=clean(failure.message), retry_after_s=wait_s
+        )
     return replace(
         result,
         output=clean(result.output),

@@ -90,8 +90,8 @@ def read_tape(path: str) -> Contents:
 
 
 def located(path: str) -> Path:
-    """Where it is."""
-    return Path(path).expanduser()
+    """Where it is, also when the working directory has become another."""
+    return Path(path).expanduser().absolute()
 
 
 def _read(path: str, data: bytes) -> Contents:
@@ -310,7 +310,8 @@ class TapeFile:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
-            Path(name).chmod(place.stat().st_mode & 0o777)
+            there = os.fstat(self._file.fileno())
+            Path(name).chmod(there.st_mode & 0o777)
             Path(name).replace(place)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -19,7 +19,7 @@ from claude_pool_nb.resolved import ResolvedConfig
 from claude_pool_nb.sessions.base import Session, SessionEvent, SessionInfo, TextDelta, Turn, TurnStarted
 from claude_pool_nb.sessions.cassette import STARTS_OVER, Cassette
 from claude_pool_nb.sessions.cassette_entry import Entry, cleaned
-from claude_pool_nb.sessions.cassette_format import BEFORE, Request
+from claude_pool_nb.sessions.cassette_format import BEFORE, Request, clean
 from claude_pool_nb.sessions.cassette_places import Found
 from claude_pool_nb.sessions.cassette_silent import SilentSession
 from claude_pool_nb.sessions.cassette_stream import StreamNotes, cost_so_far, played
@@ -113,7 +113,9 @@ class CassetteSession:
         if options.resume_session_id is not None:
             point = options.resume_at or ""
             known = point.removeprefix(_POINT) if point.startswith(_POINT) else None
-            self._history = known or self._tape.history_of(options.conversation) or BEFORE
+            self._history = (
+                known or self._tape.history_of(options.conversation and clean(options.conversation)) or BEFORE
+            )
 
     def has_begun(self) -> None:
         """The session inside has said things that are not on the tape."""
@@ -201,7 +203,8 @@ class CassetteSession:
     def _note(self, request: Request, turn: Turn, answer: TurnResult, notes: StreamNotes) -> None:
         """Put an answer on the tape."""
         answer = cleaned(answer)
-        entry = Entry(request, answer, notes.written(answer), conversation=turn.options.conversation)
+        name = turn.options.conversation
+        entry = Entry(request, answer, notes.written(answer), conversation=None if name is None else clean(name))
         self._tape.note(entry, turn.task_id)
         self._history = entry.then
 

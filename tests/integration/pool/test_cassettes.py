@@ -113,7 +113,7 @@ def test_a_request_that_is_not_on_the_tape_fails_its_row_only(tmp_path: Path) ->
         assert list(frame["state"]) == ["completed", "failed"]
         assert list(frame["attempts"]) == [1, 1]
         assert list(frame["error_type"])[1] == "not_on_tape"
-        assert "'2: bad' on the tape, '3: bad' asked" in frame["error"][1]
+        assert "differs in the prompt from character 8 on ('2: bad' on the tape, '3: bad' asked)" in frame["error"][1]
         with pytest.raises(TaskFailed, match="model \\(None on the tape, 'opus' asked\\)"):
             pool.run("review 1: good", model="opus")
 

@@ -497,6 +497,23 @@ def test_paths_that_cannot_be_are_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["tape.ndjson"]
 
 
+def test_a_tape_that_is_moved_away_while_it_is_recorded_is_written_anyway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither another working directory nor a deleted file loses an answer; the file keeps its rights."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    cassette = Cassette("tape.ndjson", "all", backend="demo")
+    Path("tape.ndjson").chmod(0o640)
+    cassette.note(entry(), "r1.1")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "tape.ndjson").unlink()
+    cassette.close()
+    assert len(Cassette(tmp_path / "tape.ndjson")) == 1
+    assert (tmp_path / "tape.ndjson").stat().st_mode & 0o777 == 0o640
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_a_disk_that_fails_loses_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that cannot be written is kept, told of, and written at the end if that is possible."""
     cassette = Cassette(tmp_path / "tape.ndjson", "all", backend="demo")
