@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from claude_pool_nb.analysis.design import Design
 from claude_pool_nb.config import TaskOverrides
 from claude_pool_nb.core import inputs
 from claude_pool_nb.errors import ConfigError, PoolClosed, RunNotFound
@@ -56,21 +55,6 @@ class Again:
     """True if the prompts are new."""
     changes: TaskOverrides | None = None
     """The options that are new."""
-
-    def design(self) -> Design:
-        """The same as tasks that are asked for: what a preview shows.
-
-        Example:
-            >>> len(Again("r1", total=3).design())
-            0
-        """
-        return Design(
-            verb="retry",
-            prompts=list(self.prompts),
-            overrides=list(self.overrides),
-            rows=[task.row for task in self.tasks],
-            samples=[task.sample for task in self.tasks],
-        )
 
 
 class Reopening(Views):

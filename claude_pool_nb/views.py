@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb import events
 from claude_pool_nb.analysis.design import Design
-from claude_pool_nb.analysis.preview import Preview, preview_again, preview_made, preview_of
+from claude_pool_nb.analysis.preview import Preview
+from claude_pool_nb.analysis.previewing import preview_again, preview_made, preview_of
 from claude_pool_nb.analysis.reader import Frames
 from claude_pool_nb.analysis.tables import Table
 from claude_pool_nb.config import PoolConfig, TaskOverrides

@@ -55,6 +55,16 @@ class Range:
     def __add__(self, other: Range) -> Range:
         return Range(self.low + other.low, self.high + other.high)
 
+    @classmethod
+    def around(cls, several: Sequence[Range]) -> Range:
+        """The smallest that holds all of several.
+
+        Example:
+            >>> Range.around([Range(1.0, 2.0), Range(3.0, 5.0)])
+            Range(low=1.0, high=5.0)
+        """
+        return cls(min(one.low for one in several), max(one.high for one in several))
+
     @property
     def middle(self) -> float:
         """The value as many times above the low end as below the high one."""
@@ -95,6 +105,24 @@ class Estimate:
     """Seconds of slots."""
     longest_s: float
     """What the longest of them may take."""
+
+    @classmethod
+    def widest(cls, several: Sequence[Estimate]) -> Estimate:
+        """What covers several estimates for the same tasks, one of which will hold."""
+        costs = [one.cost_nano for one in several]
+        known = [cost for cost in costs if cost is not None]
+        return cls(
+            tasks=several[0].tasks,
+            cost_nano=Range.around(known) if len(known) == len(costs) else None,
+            input_tokens=max(one.input_tokens for one in several),
+            output_tokens=Range.around([one.output_tokens for one in several]),
+            work_s=Range.around([one.work_s for one in several]),
+            longest_s=max(one.longest_s for one in several),
+        )
+
+
+NOTHING: Final = Estimate(0, Range(0.0, 0.0), 0.0, Range(0.0, 0.0), Range(0.0, 0.0), 0.0)
+"""What no task takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +362,8 @@ def on_slots(estimates: Sequence[Estimate], slots: int) -> Range | None:
     """
     if slots < 1:
         return None
+    if not estimates:
+        return Range(0.0, 0.0)
     tasks = sum(one.tasks for one in estimates)
     work = Range(sum(one.work_s.low for one in estimates), sum(one.work_s.high for one in estimates))
     busy = min(slots, tasks)

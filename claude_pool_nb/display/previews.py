@@ -74,6 +74,8 @@ class PreviewPicture:
     """True if the time is from history."""
     slots: int = 0
     """The slots at hand."""
+    cached: int = 0
+    """Tasks that cost nothing, because their answer is known."""
     left_nano: int | None = None
     """What the budget has; None without a limit."""
     left_after_nano: tuple[int, int] | None = None
@@ -119,6 +121,8 @@ def _rows(picture: PreviewPicture) -> list[tuple[str, str]]:
     play = " play money" if picture.play_money else ""
     low, high = picture.cost_nano or (None, None)
     rows = [("price", price_span(low, high) + (play if low is not None else ""))]
+    if picture.cached:
+        rows.append(("cached", f"{picture.cached:,} of {count(picture.tasks, 'task')} answered from the ledger, free"))
     if picture.actual_nano is not None:
         rows.append(("came to", _actual(picture)))
         return rows

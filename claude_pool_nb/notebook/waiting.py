@@ -131,17 +131,17 @@ def check_spending(call: Call, design: Design) -> None:
     Raises:
         SpendGate: more than 100 tasks, or an estimate above a tenth of what is left and above one dollar.
     """
-    pass_gate(call, len(design), lambda: call.pool.preview_design(design))
+    pass_gate(call, lambda: call.pool.preview_design(design))
 
 
-def pass_gate(call: Call, tasks: int, preview: Callable[[], Preview]) -> None:
+def pass_gate(call: Call, preview: Callable[[], Preview]) -> None:
     """The same for tasks that are previewed in another way.
 
-    The upper end of the estimate decides: what is unlikely to be exceeded may be spent unasked.
+    The upper end of the estimate decides: what is unlikely to be exceeded may be spent unasked. Tasks that the cache
+    answers do not count.
 
     Args:
         call: The line; its `--yes` opens the gate.
-        tasks: How many tasks it would run.
         preview: What they would cost; asked for only where the gate stands.
 
     Raises:
@@ -151,14 +151,13 @@ def pass_gate(call: Call, tasks: int, preview: Callable[[], Preview]) -> None:
     if pool.backend != "claude" or call.args.yes:
         return
     seen = preview()
-    price = (
-        "at an unknown price" if seen.cost is None else f"at {price_span(round(seen.cost.low), round(seen.cost.high))}"
-    )
-    add = "add --yes to go on, or --dry-run to see more"
+    tasks, cost = seen.tasks - seen.cached, seen.cost
+    price = "at an unknown price" if cost is None else f"at {price_span(round(cost.low), round(cost.high))}"
+    add = f"add --yes to go on{', or --dry-run to see more' if hasattr(call.args, 'dry_run') else ''}"
     if tasks > FREE_TASKS:
         raise SpendGate(f"These are {count(tasks, 'task')}, {price}; {add}.")
     left = pool.budget.left_nano
-    if seen.cost is not None and seen.cost.high > FREE_NANO and (left is None or seen.cost.high > left // 10):
+    if cost is not None and cost.high > FREE_NANO and (left is None or cost.high > left // 10):
         having = "there is no budget" if left is None else f"{money(left)} are left of the budget"
         raise SpendGate(f"This is {count(tasks, 'task')}, {price}, and {having}; {add}.")
 

@@ -92,3 +92,16 @@ def test_the_gate_names_the_price_and_the_dry_run_passes_it(demo: Runner, monkey
     assert shown(demo("%pool fan_out ['a poem'] * 101 --dry-run").value).tasks == 101
     assert shown(demo("%pool preview ['a poem'] * 101").value).tasks == 101
     assert demo("%pool runs").value.empty
+
+
+def test_a_retry_with_another_model_is_priced_as_that(demo: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate sees the prompts and options that would be sent again, not those of the first time."""
+    demo("df = %pool fan_out ['[[fail]] ' + 'word ' * 2000] * 99 --retry-attempts 1")
+    demo("%pool budget 60")
+    monkeypatch.setattr(Pool, "backend", "claude")
+    assert demo("%pool retry --max-output-tokens 10").error is None
+    dear = demo("%pool retry -m sonnet --max-output-tokens 10000 --state all")
+    assert isinstance(dear.error, SpendGate)
+    assert "99 tasks, at $" in str(dear.error)
+    assert "--yes" in str(dear.error)
+    assert "--dry-run" not in str(dear.error)

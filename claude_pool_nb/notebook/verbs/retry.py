@@ -9,7 +9,7 @@ from claude_pool_nb.errors import ConfigError, RunNotFound
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.overrides import add_live_option, add_session_options, overrides_of
 from claude_pool_nb.notebook.parser import VerbParser, number, words
-from claude_pool_nb.notebook.waiting import check_spending, frame_of, say
+from claude_pool_nb.notebook.waiting import frame_of, pass_gate, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,8 @@ def last_run(call: Call) -> str:
 def check_again(call: Call, again: Again) -> None:
     """The gate before what was planned is spent."""
     if again.tasks:
-        check_spending(call, again.design())
+        pool = call.pool.aio
+        pass_gate(call, lambda: pool.preview_again(again.run_id, again.tasks, again.prompts, again.overrides))
 
 
 def _template(call: Call) -> str | None:

@@ -247,6 +247,25 @@ def test_secrets_and_dollars_in_prompts() -> None:
         assert "$x$" not in seen._repr_html_()
 
 
+def test_what_the_cache_answers_is_free() -> None:
+    """With `cache` the tasks whose request was answered before cost nothing, and the preview says how many they are."""
+    with demo() as pool:
+        pool.fan_out(poems(6), cache=True)
+        seen = pool.preview(poems(8), cache=True)
+        assert (seen.tasks, seen.cached) == (8, 6)
+        assert "6 of 8 tasks answered from the ledger" in repr(seen)
+        whole = pool.preview(poems(8))
+        assert whole.cached == 0
+        assert whole.high_usd is not None
+        assert seen.high_usd is not None
+        assert seen.high_usd < whole.high_usd
+        again = pool.preview(poems(6), cache=True)
+        assert (again.cached, again.low_usd, again.high_usd) == (6, 0.0, 0.0)
+        run = pool.fan_out(poems(8), cache=True)
+        assert run.preview.cached == 6
+        assert run.frame["cached"].sum() == 6
+
+
 async def _async_preview() -> None:
     async with AsyncPool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
         assert pool.preview(["good", "bad"], "Is this good? {{ value }}", n=2).tasks == 4
