@@ -90,15 +90,21 @@ class RunEnding:
         shown = f"<summary>{html.volatile(count(slots, 'slot'))} at work, and the first answers</summary>"
         picture = f"<pre style='white-space:pre;overflow-x:auto'>{html.volatile(slots_picture(self.spans))}</pre>"
         rows = [
-            [_cell(text) for text in (row.task_id, row.state, row.prompt, row.output)] for row in self.first[:FIRST]
+            [*map(_cell, (row.task_id, row.state)), *map(_wide_cell, (row.prompt, row.output))]
+            for row in self.first[:FIRST]
         ]
         table = html.table(["task", "state", "prompt", "answer"], rows)
-        body = f"<details>{shown}{picture}{table}</details>"
+        table = table.replace('scope="col"', 'scope="col" style="text-align:left"')
+        body = f"<details>{shown}{picture}<div style='overflow-x:auto'>{table}</div></details>"
         return line + html.box(body, label=f"slots and first answers of run {self.summary.run_id}")
 
 
 def _cell(text: str) -> str:
     return f"<div style='text-align:left'>{html.volatile(one_line(text, 100))}</div>"
+
+
+def _wide_cell(text: str) -> str:
+    return f"<div style='text-align:left;min-width:14em'>{html.volatile(one_line(text, 100))}</div>"
 
 
 def slots_picture(spans: Sequence[Span], *, columns: int = COLUMNS) -> str:

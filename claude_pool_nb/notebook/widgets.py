@@ -8,7 +8,7 @@ Example:
     >>> from claude_pool_nb.notebook.widgets import BudgetBar
     >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:", budget_usd=5) as pool:
     ...     bar = BudgetBar(pool)
-    ...     "$</span>5.00 left of" in bar.value
+    ...     "$5.00 left of" in bar.value
     ...     bar.close()
     True
 """
@@ -23,6 +23,7 @@ import ipywidgets
 from claude_pool_nb.display.pools import pool_text
 from claude_pool_nb.notebook.live import render
 from claude_pool_nb.notebook.live.follow import Follower
+from claude_pool_nb.notebook.live.looks import STYLE
 from claude_pool_nb.notebook.live.panel import Panel, close_all
 from claude_pool_nb.notebook.live.picture import picture_html
 
@@ -45,7 +46,7 @@ class _Part(ipywidgets.HTML):  # type: ignore[misc]
         self._follower.start()
 
     def _paint(self) -> None:
-        self.value = render.STYLE + self._shown(self._follower.progress)
+        self.value = STYLE + self._shown(self._follower.progress)
 
     def close(self) -> None:
         """Follow no more, and go away."""

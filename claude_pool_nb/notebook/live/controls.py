@@ -221,7 +221,7 @@ class Controls:
         budget = self._progress.budget
         if budget is None or budget.limit_nano is None:
             return ""
-        return f"{usd(budget.limit_nano):.4f}".rstrip("0").rstrip(".")
+        return f"{usd(budget.limit_nano):.9f}".rstrip("0").rstrip(".")
 
     def _say(self, text: str) -> None:
         self.hint.value = f"<span class='cpn' role='status'>{html.escape(one_line(text, 200))}</span>" if text else ""

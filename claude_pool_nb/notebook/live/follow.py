@@ -142,7 +142,7 @@ def doing(activity: Activity) -> str:
     Example:
         >>> from claude_pool_nb.engine.slots import Activity
         >>> doing(Activity(tool="Bash")), doing(Activity(thinking=True)), doing(Activity(tail="So")), doing(Activity())
-        ('uses Bash', 'thinking', 'writing', 'asked')
+        ('uses Bash', 'thinking', 'writing', 'asking')
     """
     if activity.tool:
         return f"uses {activity.tool}"
@@ -150,4 +150,4 @@ def doing(activity: Activity) -> str:
         return "thinking"
     if activity.tail:
         return "writing"
-    return activity.note or "asked"
+    return activity.note or "asking"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.notebook.live import render
 from claude_pool_nb.notebook.live.controls import Controls
+from claude_pool_nb.notebook.live.looks import STYLE
 from claude_pool_nb.notebook.live.progress import Progress
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Panel:
         self.controls = Controls(pool, progress, cancels=cancels, in_cell=in_cell, leave=leave)
         self.controls.on_change(self.tick)
         shared: dict[str, Any] = {"layout": widgets.Layout(margin="1px 2px"), "style": HTMLStyle()}
-        self._style = widgets.HTML(render.STYLE, layout=widgets.Layout(display="none"), style=shared["style"])
+        self._style = widgets.HTML(STYLE, layout=widgets.Layout(display="none"), style=shared["style"])
         self._header, self._budget, self._strip, self._cards, self._failures, self._speech = (
             widgets.HTML("", **shared) for _ in range(6)
         )

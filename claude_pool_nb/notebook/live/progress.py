@@ -406,8 +406,7 @@ class Progress:
         now = self._clock()
         while self._finished and self._finished[0] < now - WINDOW_S:
             self._finished.popleft()
-        span = min(WINDOW_S, now - self._began_at)
-        return len(self._finished) / span if span > 0 else 0.0
+        return len(self._finished) / max(1.0, min(WINDOW_S, now - self._began_at))
 
     def left(self) -> tuple[float | None, int | None]:
         """How long the rest will take, and what it will cost, if it goes on like this; None if nobody can know."""

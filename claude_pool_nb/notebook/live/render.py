@@ -1,16 +1,18 @@
 """The HTML of the live view: header, budget, strip of tasks, slots, failures; and the same as a line of text.
 
 Invariants: whatever a person or a model wrote is escaped; every colour comes with a word or a letter; a screen reader
-hears milestones, not ticks. What is sent again and again is short: its looks are told once, in `STYLE`.
+hears milestones, not ticks. All of this may be sent eight times a second, so it is short: its looks are told once, in
+`looks.STYLE`, attributes of one word have no quotes, and end tags that HTML knows of itself are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
-from claude_pool_nb.display import html
 from claude_pool_nb.display.runs import RunSummary, states_line
 from claude_pool_nb.display.text import count, money, one_line, seconds, size
+from claude_pool_nb.errors import plain
 from claude_pool_nb.notebook.live.progress import Progress, SlotCard
 from claude_pool_nb.notebook.live.strip import LETTERS, SOME_FAILED, WORDS
 from claude_pool_nb.records import BudgetRecord
@@ -24,66 +26,26 @@ TAIL_CHARS = 240
 WARN_SHARE = 0.8
 """A budget that is used up so far is warned of."""
 
-_PAINT = {
-    "D": ("#1b7339", "#fff"),
-    "R": ("#1558b0", "#fff"),
-    "Q": ("#d9dce1", "#333"),
-    "W": ("#f0b429", "#3a2a00"),
-    "V": ("#5e35b1", "#fff"),
-    "F": ("#b3261e", "#fff"),
-    SOME_FAILED: ("#f6c9c5", "#6b120c"),
-    "C": ("#5f6368", "#fff"),
-    "I": ("#7a4a12", "#fff"),
-}
-"""Colour and letter colour of each state: their contrast is above 4.5, whatever the theme behind them."""
 
-STYLE = (
-    "<style>"
-    f".cpn{{{html.FONT};{html.INK}}}"
-    f".cpn-m{{{html.MUTED}}}.cpn-b{{{html.BAD}}}"
-    ".cpn-l{display:flex;flex-wrap:wrap;gap:2px 14px;align-items:center}"
-    ".cpn-l>span{white-space:nowrap}.cpn-l>.cpn-w{white-space:normal;overflow-wrap:anywhere}"
-    ".cpn-k{display:inline-block;min-width:1.5em;text-align:center;border-radius:3px;margin-right:5px;"
-    "font:600 11px/1.5 var(--jp-code-font-family,monospace)}"
-    ".cpn-p{display:flex;height:8px;border-radius:4px;overflow:hidden;margin:5px 0;position:relative;"
-    "background:var(--jp-layout-color3,var(--vscode-editorWidget-background,#ccc))}"
-    ".cpn-p i{display:block;height:100%}.cpn-p u{position:absolute;top:0;bottom:0;width:2px;background:#b3261e}"
-    ".cpn-h{background:repeating-linear-gradient(135deg,#1558b0 0 3px,#8ab4f8 3px 6px)}"
-    ".cpn-s{font:600 11px/17px var(--jp-code-font-family,monospace);letter-spacing:.28em;overflow-wrap:anywhere;"
-    "word-break:break-all;border-radius:3px;overflow:hidden;margin:2px 0}"
-    ".cpn-s b{padding:2px 0 2px .14em;-webkit-box-decoration-break:clone;box-decoration-break:clone}"
-    + "".join(f".cpn-t{letter}{{background:{back};color:{ink}}}" for letter, (back, ink) in _PAINT.items())
-    + ".cpn-g{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,230px),1fr));gap:6px;margin:4px 0}"
-    f".cpn-c{{border:1px solid {html.BORDER};border-left:4px solid {html.BORDER};border-radius:4px;padding:4px 9px;"
-    "min-width:0}"
-    ".cpn-c>div{white-space:nowrap;overflow:hidden;text-overflow:ellipsis;min-height:1.45em}"
-    ".cpn-c>div:first-child{display:flex;gap:6px}.cpn-c>div:first-child>:last-child{margin-left:auto}"
-    ".cpn-c>pre{font:11px/1.4 var(--jp-code-font-family,monospace);white-space:pre-wrap;overflow-wrap:anywhere;"
-    "height:4.2em;overflow:hidden;margin:3px 0 1px;color:inherit;background:none}"
-    ".cpn-busy{border-left-color:#1558b0}.cpn-errored{border-left-color:#b3261e}"
-    ".cpn-starting,.cpn-resetting{border-left-style:dashed}"
-    ".cpn-f{margin:2px 0;padding:0;list-style:none}.cpn-f li{overflow-wrap:anywhere}"
-    ".cpn-v{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}"
-    "@media (prefers-reduced-motion:no-preference){.cpn-busy{transition:border-color .2s}}"
-    "</style>"
-)
-"""The looks of it all, sent once."""
+def _text(text: object) -> str:
+    """Text as HTML. Widgets are never searched for LaTeX, so a dollar may stay as it is."""
+    return escape(plain(str(text)))
 
 
 def header(progress: Progress) -> str:
     """Counts, bar, money, rate and what is left to do."""
     summary = progress.summary()
     chips = "".join(_chip(state, number) for state, number in _shown(summary))
-    counts = f"<span><b>{html.escape(summary.run_id)}</b></span>{chips}"
-    counts += f"<span class='cpn-m'>of {html.escape(count(summary.total, 'task'))}</span>"
-    facts = "".join(f"<span>{html.escape(fact)}</span>" for fact in _facts(progress, summary))
-    notes = "".join(f"<div>waiting: {html.escape(why)}</div>" for why in progress.waits())
+    counts = f"<span><b>{_text(summary.run_id)}</b></span>{chips}"
+    counts += f"<span class=cpn-m>of {_text(count(summary.total, 'task'))}</span>"
+    facts = "".join(f"<span>{_text(fact)}</span>" for fact in _facts(progress, summary))
+    notes = "".join(f"<div>waiting: {_text(why)}</div>" for why in progress.waits())
     if summary.paused:
-        notes += f"<div><b>paused</b>: {html.escape(summary.paused)}</div>"
-    notes += "".join(f"<div>note: {html.escape(one_line(text, 300))}</div>" for text in summary.warnings[:3])
+        notes += f"<div><b>paused</b>: {_text(summary.paused)}</div>"
+    notes += "".join(f"<div>note: {_text(one_line(text, 300))}</div>" for text in summary.warnings[:3])
     return (
-        f"<div class='cpn' role='group' aria-label='progress of {html.escape(summary.run_id)}'>"
-        f"<div class='cpn-l'>{counts}</div>{_bar(summary)}<div class='cpn-l cpn-m'>{facts}</div>{notes}</div>"
+        f"<div class=cpn role=group aria-label='progress of {_text(summary.run_id)}'>"
+        f"<div class=cpn-l>{counts}</div>{_bar(summary)}<div class='cpn-l cpn-m'>{facts}</div>{notes}</div>"
     )
 
 
@@ -99,19 +61,19 @@ def _shown(summary: RunSummary) -> list[tuple[str, int]]:
 
 def _chip(state: str, number: int) -> str:
     letter = LETTERS[state]
-    return f"<span><span class='cpn-k cpn-t{letter}' aria-hidden='true'>{letter}</span>{number:,} {WORDS[state]}</span>"
+    return f"<span><span class='cpn-k cpn-t{letter}' aria-hidden=true>{letter}</span>{number:,} {WORDS[state]}</span>"
 
 
 def _bar(summary: RunSummary) -> str:
     """How much is done, failed and running, as shares of all tasks."""
     total = max(1, summary.total)
     parts = "".join(
-        f"<i class='cpn-t{LETTERS[state]}' style='width:{100 * summary.counts[state] / total:.1f}%'></i>"
+        f"<i class=cpn-t{LETTERS[state]} style='width:{100 * summary.counts[state] / total:.1f}%'></i>"
         for state in ("completed", "failed", "cancelled", "interrupted", "running")
         if summary.counts.get(state)
     )
     return (
-        f"<div class='cpn-p' role='progressbar' aria-label='tasks done' aria-valuemin='0' aria-valuemax='{total}' "
+        f"<div class=cpn-p role=progressbar aria-label='tasks done' aria-valuemin=0 aria-valuemax='{total}' "
         f"aria-valuenow='{summary.done}'>{parts}</div>"
     )
 
@@ -143,22 +105,22 @@ def budget(record: BudgetRecord | None) -> str:
     play = " play money" if record.play_money else ""
     said = [f"spent {money(record.spent_nano)}{play}", f"reserved {money(record.reserved_nano)}"]
     if record.limit_nano is None:
-        facts = "".join(f"<span>{html.escape(text)}</span>" for text in [*said, "no limit"])
-        return f"<div class='cpn cpn-l' role='group' aria-label='budget'><span><b>budget</b></span>{facts}</div>"
+        facts = "".join(f"<span>{_text(text)}</span>" for text in [*said, "no limit"])
+        return f"<div class='cpn cpn-l' role=group aria-label='budget'><span><b>budget</b></span>{facts}</div>"
     limit = max(1, record.limit_nano)
     spent, reserved = (min(1.0, part / limit) for part in (record.spent_nano, record.reserved_nano))
     said.append(f"{money(record.left_nano)} left of {money(record.limit_nano)}")
-    facts = "".join(f"<span>{html.escape(text)}</span>" for text in said)
+    facts = "".join(f"<span>{_text(text)}</span>" for text in said)
     scarce = is_scarce(record)
     if scarce:
-        facts += f"<span class='cpn-b'><b>⚠ {100 * record.spent_nano / limit:.0f} % is spent</b></span>"
+        facts += f"<span class=cpn-b><b>⚠ {100 * record.spent_nano / limit:.0f} % is spent</b></span>"
     return (
-        f"<div class='cpn' role='group' aria-label='budget'>"
-        f"<div class='cpn-l'><span><b>budget</b></span>{facts}</div>"
-        f"<div class='cpn-p' role='meter' aria-label='budget spent' "
-        f"aria-valuemin='0' aria-valuemax='100' aria-valuenow='{min(100.0, 100 * spent):.0f}'>"
+        f"<div class=cpn role=group aria-label='budget'>"
+        f"<div class=cpn-l><span><b>budget</b></span>{facts}</div>"
+        f"<div class=cpn-p role=meter aria-label='budget spent' "
+        f"aria-valuemin=0 aria-valuemax=100 aria-valuenow='{min(100.0, 100 * spent):.0f}'>"
         f"<i class='cpn-t{'F' if scarce else 'D'}' style='width:{100 * spent:.2f}%'></i>"
-        f"<i class='cpn-h' style='width:{100 * min(reserved, 1 - spent):.2f}%'></i>"
+        f"<i class=cpn-h style='width:{100 * min(reserved, 1 - spent):.2f}%'></i>"
         f"<u style='left:{100 * WARN_SHARE:.0f}%'></u></div></div>"
     )
 
@@ -171,24 +133,22 @@ def is_scarce(record: BudgetRecord | None) -> bool:
 def strip(progress: Progress) -> str:
     """All tasks in order, a letter each, or for each group of them."""
     cells = progress.strip
-    shown = "".join(f"<b class='cpn-t{letter}'>{letter * number}</b>" for letter, number in cells.runs())
+    shown = "".join(f"<b class=cpn-t{letter}>{letter * number}</b>" for letter, number in cells.runs())
     if not shown:
         return "<div class='cpn cpn-m'>no tasks under way</div>"
-    many = f"<div class='cpn-m'>each letter: {cells.tasks_per_cell} tasks</div>" if cells.tasks_per_cell > 1 else ""
+    many = f"<div class=cpn-m>each letter: {cells.tasks_per_cell} tasks</div>" if cells.tasks_per_cell > 1 else ""
     if many and SOME_FAILED in cells.letters():
         many = many.replace("</div>", "; f: some of them failed</div>")
-    said = html.escape(states_line(progress.summary()))
-    return (
-        f"<div class='cpn'><div class='cpn-s' role='img' aria-label='tasks in order: {said}'>{shown}</div>{many}</div>"
-    )
+    said = _text(states_line(progress.summary()))
+    return f"<div class=cpn><div class=cpn-s role=img aria-label='tasks in order: {said}'>{shown}</div>{many}</div>"
 
 
 def cards(slots: Sequence[SlotCard], now: float, *, tails: bool = False) -> str:
     """All slots; those beyond the first few as a number."""
     shown = "".join(card(slot, now, tail=tails) for slot in slots[:MAX_CARDS])
     more = len(slots) - MAX_CARDS
-    rest = f"<div class='cpn-m'>and {count(more, 'more slot')}</div>" if more > 0 else ""
-    return f"<div class='cpn'><div class='cpn-g' role='list' aria-label='slots'>{shown}</div>{rest}</div>"
+    rest = f"<div class=cpn-m>and {count(more, 'more slot')}</div>" if more > 0 else ""
+    return f"<div class=cpn><ul class=cpn-g aria-label=slots>{shown}</ul>{rest}</div>"
 
 
 _MARKS = {"busy": "▶", "idle": "·", "resetting": "↻", "starting": "…", "errored": "✕"}
@@ -196,24 +156,17 @@ _MARKS = {"busy": "▶", "idle": "·", "resetting": "↻", "starting": "…", "e
 
 def card(slot: SlotCard, now: float, *, tail: bool = False) -> str:
     """One slot: who it is, what it does, for how long, what it cost."""
-    busy = slot.state == "busy"
-    label = f"<span class='cpn-m'>{html.escape(slot.label)}</span>" if slot.label else ""
-    parts = [slot.task_id, slot.model, _whole(now - slot.since_at) if busy else "", slot.doing]
+    parts = [slot.task_id, slot.model, _whole(now - slot.since_at) if slot.state == "busy" else "", slot.doing]
     facts = " · ".join(part for part in parts if part)
+    label = f" <u>{_text(slot.label)}</u>" if slot.label else ""
     memory = size(slot.rss_bytes)
     right = f"{memory} · {money(slot.cost_nano)}" if memory else money(slot.cost_nano)
-    about = f"<div class='cpn-b'>{html.escape(one_line(slot.error, 300))}</div>" if slot.error else _about(slot)
-    text = f"<pre>{html.escape(slot.tail[-TAIL_CHARS:]) or '&nbsp;'}</pre>" if tail else ""
+    about = f"<p class=cpn-b>{_text(one_line(slot.error, 300))}" if slot.error else f"<p>{_text(slot.about)}"
+    text = f"<pre>{_text(slot.tail[-TAIL_CHARS:]) or '&nbsp;'}</pre>" if tail else ""
     return (
-        f"<div class='cpn-c cpn-{html.escape(slot.state)}' role='listitem'>"
-        f"<div><b>{html.escape(slot.slot_id)}</b><span>{_MARKS.get(slot.state, '')} {html.escape(slot.state)}</span>"
-        f"{label}<span class='cpn-m'>{html.escape(right)}</span></div>"
-        f"<div class='cpn-m'>{html.escape(facts)}</div>{about}{text}</div>"
+        f"<li class=cpn-{_text(slot.state)}><p><b>{_text(slot.slot_id)}</b> {_MARKS.get(slot.state, '')} "
+        f"{_text(slot.state)}{label}<u>{_text(right)}</u><p>{_text(facts)}{about}{text}"
     )
-
-
-def _about(slot: SlotCard) -> str:
-    return f"<div>{html.escape(slot.about)}</div>"
 
 
 def failures(progress: Progress) -> str:
@@ -222,12 +175,12 @@ def failures(progress: Progress) -> str:
     if not reasons:
         return ""
     items = "".join(
-        f"<li><b>{html.escape(reason.tasks)}</b> <span class='cpn-b'>{html.escape(reason.kind)}</span> "
-        f"{html.escape(one_line(reason.message, 160))}</li>"
+        f"<li><b>{_text(reason.tasks)}</b> <span class=cpn-b>{_text(reason.kind)}</span>: "
+        f"{_text(one_line(reason.message, 160))}</li>"
         for reason in reasons
     )
-    shown = f"<ul class='cpn-f' aria-label='why tasks failed'>{items}</ul>"
-    return f"<div class='cpn'><b>failed</b>{shown}</div>"
+    shown = f"<ul class=cpn-f aria-label='why tasks failed'>{items}</ul>"
+    return f"<div class=cpn><b>failed</b>{shown}</div>"
 
 
 def spoken(progress: Progress) -> str:
@@ -236,7 +189,7 @@ def spoken(progress: Progress) -> str:
     said = [states_line(summary), *([f"paused: {summary.paused}"] if summary.paused else progress.waits()[:1])]
     if is_scarce(progress.budget):
         said.append("most of the budget is spent")
-    return f"<div class='cpn-v' role='status' aria-live='polite'>{html.escape('; '.join(said))}</div>"
+    return f"<div class=cpn-v role=status aria-live=polite>{_text('; '.join(said))}</div>"
 
 
 def line(progress: Progress) -> str:

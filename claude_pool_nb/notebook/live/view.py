@@ -152,7 +152,8 @@ class LiveView:
         tasks = self._pool.aio.task_records(self._run.id)
         states = [task.state for task in tasks]
         paused = self._pool.status().paused
-        errors = dict.fromkeys(task.error for task in tasks if task.error and task.error != paused)
+        failed = (task for task in tasks if task.state is TaskState.FAILED)
+        errors = dict.fromkeys(task.error for task in failed if task.error and task.error != paused)
         broken = self._follower.broken if self._follower is not None else None
         notes = [f"the live view broke: {broken!r}"] if broken is not None else []
         return RunSummary(
