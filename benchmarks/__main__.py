@@ -12,9 +12,7 @@ from pathlib import Path
 
 from benchmarks.machine import describe
 
-PARTS = (
-    "engine", "handover", "many", "frames", "experiments", "preview", "replay", "request_size", "kernel", "cli_rates",
-)  # fmt: skip
+PARTS = ("engine", "handover", "many", "request_size", "kernel", "live_view", "cli_rates")
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 

@@ -1,7 +1,7 @@
 """The live view as widgets: a few pieces of HTML around one row of controls.
 
-Invariants: one change of the view is at most six messages, however many slots and tasks there are; when it is over no
-widget, layout or style of it is left.
+Invariants: one change of the view is two messages (an envelope weighs as much as a header), however many slots and
+tasks there are, and one more where a button changes; when it is over no widget, layout or style of it is left.
 """
 
 from __future__ import annotations
@@ -50,30 +50,23 @@ class Panel:
         self.controls.on_change(self.tick)
         shared: dict[str, Any] = {"layout": widgets.Layout(margin="1px 2px"), "style": HTMLStyle()}
         self._style = widgets.HTML(STYLE, layout=widgets.Layout(display="none"), style=shared["style"])
-        self._header, self._budget, self._strip, self._cards, self._failures, self._speech = (
-            widgets.HTML("", **shared) for _ in range(6)
-        )
+        self._above, self._below, self._speech = (widgets.HTML("", **shared) for _ in range(3))
         self._spoken_at = 0.0
         self.tick()
         self.children: tuple[Any, ...] = (
             self._style,
-            self._header,
-            self._budget,
+            self._above,
             self.controls.row,
-            self._strip,
-            self._cards,
-            self._failures,
+            self._below,
             self._speech,
         )
 
     def tick(self) -> None:
         """Bring the page up to date; what did not change sends nothing."""
         progress = self._progress
-        self._header.value = render.header(progress)
-        self._budget.value = render.budget(progress.budget)
-        self._strip.value = render.strip(progress)
-        self._cards.value = render.cards(list(progress.slots.values()), progress.now, tails=progress.tails)
-        self._failures.value = render.failures(progress)
+        self._above.value = render.header(progress) + render.budget(progress.budget)
+        slots = render.cards(list(progress.slots.values()), progress.now, tails=progress.tails)
+        self._below.value = render.strip(progress) + slots + render.failures(progress)
         self.controls.tick()
         now = time.monotonic()
         if now - self._spoken_at >= SPEAK_EVERY_S:
