@@ -12,7 +12,10 @@ from pathlib import Path
 
 from benchmarks.machine import describe
 
-PARTS = ("engine", "handover", "many", "request_size", "kernel", "live_view", "cli_rates")
+PARTS = (
+    "engine", "handover", "many", "frames", "experiments", "replay", "live_view", "request_size", "kernel",
+    "cli_rates",
+)  # fmt: skip
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 

@@ -152,9 +152,9 @@ class PoolWatch(ipywidgets.VBox):  # type: ignore[misc]
 
     def _end(self) -> None:
         """Put the picture in the place of the widgets; on the follower's thread, whose output lands in the cell."""
-        self.watching = False
         bundle = self._picture()
         self.children = (ipywidgets.HTML(bundle["text/html"]),)  # for those who put it into a layout of their own
+        self.watching = False
         close_all(self._panel.widgets)
         for handle in self._handles:
             handle.update(bundle, raw=True)

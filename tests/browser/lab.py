@@ -196,7 +196,7 @@ class Page:
         """Wait until the text of a cell's outputs matches; returns what matched."""
         script = (
             "([cell, wanted]) => { const area = document.querySelectorAll('.jp-Notebook .jp-Cell')[cell]"
-            ".querySelector('.jp-Cell-outputArea'); const found = area && area.innerText.match(new RegExp(wanted));"
+            "?.querySelector('.jp-Cell-outputArea'); const found = area && area.innerText.match(new RegExp(wanted));"
             " return found && found[0]; }"
         )
         from playwright.sync_api import TimeoutError as TooLate

@@ -98,7 +98,7 @@ def test_everything_can_be_reached_by_keyboard(open_page: Open) -> None:
 def test_a_saved_notebook_says_it_all(open_page: Open, lab: Server, tmp_path: Path, chromium: Any) -> None:
     """Saved and opened without a kernel, in a fresh kernel, and as a page with the network off, every run is there."""
     runs = [f"df{n} = %pool fan_out ['How many words has sentence {n}?'] * {n + 5}" for n in range(5)]
-    page = open_page(START, *runs, "%pool run What is $5 and $6?")
+    page = open_page(START, *runs, "%pool run What is $5 and $6?", height=2400)
     for cell in range(len(runs) + 2):
         page.run(cell)
     saved = page.save()
@@ -106,7 +106,7 @@ def test_a_saved_notebook_says_it_all(open_page: Open, lab: Server, tmp_path: Pa
     assert "widget-view" not in json.dumps(saved)
     assert max(len(json.dumps(cell["outputs"])) for cell in saved["cells"]) < 64_000
     lab.end_kernels()
-    again = open_page()
+    again = open_page(height=2400)
     for n in range(5):
         again.shows(n + 1, f"{n + 5} completed of {n + 5} tasks")
         assert again.cell(n + 1).locator("summary").count() == 1

@@ -48,7 +48,6 @@ class Controls:
 
         self._pool, self._progress, self._cancels = pool, progress, cancels
         self._setting: int | None = None
-        self._refresh: Callable[[], None] = lambda: None
         self._slots_shown = len(progress.slots)
         self._limit_shown = self._limit()
         self._cancelling = False
@@ -121,10 +120,6 @@ class Controls:
         """All widgets of the row, to be closed."""
         return [*self._interactive, self.hint, self.row]
 
-    def on_change(self, refresh: Callable[[], None]) -> None:
-        """What to call when something is to be painted that no event tells of."""
-        self._refresh = refresh
-
     def tick(self) -> None:
         """Bring the row up to date with the pool."""
         if not self.works:
@@ -185,7 +180,7 @@ class Controls:
 
     def _show_text(self, change: Any) -> None:
         self._progress.tails = bool(change["new"])
-        self._refresh()
+        self._progress.stale = True
 
     # -- how they are done ---------------------------------------------------------------------------------------------
 
@@ -197,6 +192,7 @@ class Controls:
             self._cancelling = False
             self._limit_shown = "?"
             self._slots_shown = -1
+            self._progress.stale = True
             self._say(str(error) if isinstance(error, PoolError) else repr(error))
 
     def _asked(self, act: Callable[[Any], str]) -> Callable[[Any], None]:

@@ -111,9 +111,10 @@ class Follower:
             if runner is not None and runner.activity.task_id == card.task_id:
                 tail = runner.activity.tail if progress.tails else ""
                 changed |= progress.act(slot_id, doing(runner.activity), tail)
-        budget = pool.budget
-        if budget != progress.budget:
-            progress.budget, changed = budget, True
+        budget, warming = pool.budget, pool.status().warming
+        hold = f"for {', '.join(warming)} to warm the prompt cache" if warming else ""
+        if (budget, hold) != (progress.budget, progress.hold):
+            progress.budget, progress.hold, changed = budget, hold, True
         now = time.monotonic()
         if now - self._second_at >= SECOND_S:
             self._second_at = now

@@ -47,7 +47,6 @@ class Panel:
 
         self._progress = progress
         self.controls = Controls(pool, progress, cancels=cancels, in_cell=in_cell, leave=leave)
-        self.controls.on_change(self.tick)
         shared: dict[str, Any] = {"layout": widgets.Layout(margin="1px 2px"), "style": HTMLStyle()}
         self._style = widgets.HTML(STYLE, layout=widgets.Layout(display="none"), style=shared["style"])
         self._above, self._below, self._speech = (widgets.HTML("", **shared) for _ in range(3))

@@ -121,6 +121,7 @@ class Progress:
         self.warnings: list[str] = []
         self.hold = ""
         self.tails = False
+        self.stale = False  # set from any thread: something is to be painted that no event tells of
         self._clock = clock
         self._find = find
         self._prefix = "" if run_id is None else run_id + "."
@@ -216,7 +217,7 @@ class Progress:
 
     def catch_up(self) -> bool:
         """Take in what was noted; True if there was anything."""
-        changed = bool(self._news)
+        changed, self.stale = self.stale or bool(self._news), False
         while self._news:
             self._take(self._news.popleft())
         return changed
