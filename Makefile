@@ -2,6 +2,7 @@
 # make lab    open the notebooks in JupyterLab
 # make test   set up, then everything that CI checks
 # make lint   the checks that need no test run
+# make test-6 the notebook and browser tests on ipykernel 6.31, which takes no clicks while a cell runs
 # make bench  the benchmarks, by hand, on a quiet machine
 # make clean  remove what the other targets made
 
@@ -9,13 +10,14 @@ PYTHON ?= python3
 PYTEST_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+VENV6 := .venv-ipykernel6
 NOTEBOOK := notebooks/00_quickstart.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test lint bench clean
+.PHONY: help demo lab test test-6 lint bench clean
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -6
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -7
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or later, or name yours: make PYTHON=python3.12"; exit 1; }
@@ -50,8 +52,18 @@ test: lint
 	env HOME="$$home" XDG_CONFIG_HOME="$$home/config" XDG_DATA_HOME="$$home/data" XDG_CACHE_HOME="$$home/cache" \
 	$(BIN)/python -m pytest --doctest-modules $(PYTEST_FLAGS) claude_pool_nb tests
 
+$(VENV6)/.test: pyproject.toml | $(BIN)/python
+	$(PYTHON) -m venv $(VENV6)
+	$(VENV6)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[lab,plots,export,test]' 'ipykernel==6.31.*'
+	@touch $@
+
+test-6: $(VENV6)/.test
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
+	env HOME="$$home" XDG_CONFIG_HOME="$$home/config" XDG_DATA_HOME="$$home/data" XDG_CACHE_HOME="$$home/cache" \
+	$(VENV6)/bin/python -m pytest $(PYTEST_FLAGS) tests/notebook tests/browser
+
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV6) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -30,6 +30,8 @@ BROWSER = [
 ]
 KERNEL_PYTHON = os.environ.get("CLAUDE_POOL_NB_TEST_KERNEL", sys.executable)
 """The Python whose kernels run the notebooks: another one has another ipykernel."""
+KERNEL = "pool-tests"
+"""The name of that kernel: `python3` would be the server's own."""
 SCREENSHOTS = os.environ.get("CLAUDE_POOL_NB_SCREENSHOTS")
 """The folder in which screenshots are kept; none are taken without it."""
 
@@ -85,10 +87,10 @@ def server(home: Path, environment: Mapping[str, str]) -> Iterator[Server]:
     port = _free_port()
     folder = home / "notebooks"
     folder.mkdir()
-    spec = home / "data" / "kernels" / "python3" / "kernel.json"
+    spec = home / "data" / "kernels" / KERNEL / "kernel.json"
     spec.parent.mkdir(parents=True)
     argv = [KERNEL_PYTHON, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    spec.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
+    spec.write_text(json.dumps({"argv": argv, "display_name": "Tests", "language": "python"}))
     dropped = ("PYTEST_", "CI")
     env = {name: value for name, value in environment.items() if not name.startswith(dropped)}
     env |= {"PYTHONPATH": str(ROOT), "HOME": str(home), "XDG_DATA_HOME": str(home / "xdg")}
@@ -126,7 +128,7 @@ def write_notebook(path: Path, cells: list[str]) -> None:
         {"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": cell, "outputs": [], "execution_count": None}
         for i, cell in enumerate(cells)
     ]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    kernel = {"name": KERNEL, "display_name": "Tests", "language": "python"}
     content = {"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
     path.write_text(json.dumps(content))
 

@@ -7,15 +7,18 @@ outlives its cell; a view that breaks never breaks the run: its error is told be
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from claude_pool_nb.display.endings import FIRST, Answer, RunEnding, Span
 from claude_pool_nb.display.runs import RunSummary
+from claude_pool_nb.errors import PoolError
 from claude_pool_nb.notebook.live.follow import Follower
 from claude_pool_nb.notebook.live.mode import Mode, decide
 from claude_pool_nb.notebook.live.panel import Panel, close_all
-from claude_pool_nb.records import TaskState
+from claude_pool_nb.records import TaskRecord, TaskState
 from claude_pool_nb.store import queries
 
 if TYPE_CHECKING:
@@ -132,39 +135,46 @@ class LiveView:
         display(bundle, raw=True)  # type: ignore[no-untyped-call]
 
     def _ending(self) -> RunEnding:
-        """What became of the run, with its slots and first answers."""
-        summary = self._summary()
+        """What became of the run, from its records: a frame would import pandas before the first answer is shown."""
+        pool, run_id = self._pool.aio, self._run.id
+        tasks = pool.task_records(run_id)
+        summary = self._summary(tasks)
         if summary.total < 2:
             return RunEnding(summary)
-        pool = self._pool.aio
-        spans = [Span(*row) for row in queries.run_spans(pool.ledger, self._run.id)]
+        try:
+            spans = [Span(*row) for row in queries.run_spans(pool.ledger, run_id)]
+            outputs = [pool.task_result(task.id).output for task in tasks[:FIRST]]
+        except PoolError as error:  # a ledger that cannot be read: the line is known without it
+            return RunEnding(replace(summary, warnings=(*summary.warnings, str(error))))
         first = [
-            Answer(task.id, str(task.state), task.prompt, pool.task_result(task.id).output or task.error or "")
-            for task in pool.task_records(self._run.id)[:FIRST]
+            Answer(task.id, str(task.state), task.prompt, output or task.error or "")
+            for task, output in zip(tasks, outputs, strict=False)
         ]
         return RunEnding(summary, spans, first)
 
-    def _summary(self) -> RunSummary:
-        """What became of the run, from its records: a frame would import pandas before the first answer is shown."""
+    def _summary(self, tasks: Sequence[TaskRecord]) -> RunSummary:
+        """The run as a line, and the few most frequent reasons of its failures."""
         # A run of an earlier kernel may be of other money than this pool's.
         backend = self._run.record.backend
         budget = self._pool.budget if backend == self._pool.backend else None
-        tasks = self._pool.aio.task_records(self._run.id)
-        states = [task.state for task in tasks]
+        states = Counter(task.state for task in tasks)
         paused = self._pool.status().paused
-        failed = (task for task in tasks if task.state is TaskState.FAILED)
-        errors = dict.fromkeys(task.error for task in failed if task.error and task.error != paused)
+        failed = (task.error for task in tasks if task.state is TaskState.FAILED)
+        errors = Counter(error for error in failed if error and error != paused)
+        told = [
+            f"{number:,} tasks: {error}" if number > 1 else error for error, number in errors.most_common(MAX_ERRORS)
+        ]
         broken = self._follower.broken if self._follower is not None else None
         notes = [f"the live view broke: {broken!r}"] if broken is not None else []
         return RunSummary(
             self._run.id,
-            counts={str(state): states.count(state) for state in TaskState if state in states},
+            counts={str(state): states[state] for state in TaskState if state in states},
             cost_nano=sum(task.cost_nano for task in tasks),
             elapsed_s=time.monotonic() - self._began,
             left_nano=None if budget is None else budget.left_nano,
             limited=budget is not None and budget.limit_nano is not None,
             play_money=backend in {"demo", "replay"},
-            errors=tuple(errors)[:MAX_ERRORS],
+            errors=told,
             warnings=tuple(notes),
             paused=paused,
         )
