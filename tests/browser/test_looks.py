@@ -19,7 +19,7 @@ w = pool.configure_slot('s2', name='Ada', role='judge')
 first = %pool fan_out ['Summarise: ' + 'the quick brown fox ' * 400] * 20 --live off
 budget = pool.set_budget(pool.get_run().cost_usd / 0.83)"""
 """A pool whose budget is scarce, and yet enough for what comes."""
-RUN = "df = %pool fan_out [f'How many words has review {i}: the food was good?' for i in range(150)]"
+RUN = "df = %pool fan_out [f'How many words has review {i}?' + ' [demo:fail]' * (i % 9 == 4) for i in range(150)]"
 NARROW, WIDE = 360, 1600
 
 
@@ -59,10 +59,10 @@ def _fits(page: Page, cell: int) -> bool:
 @pytest.mark.parametrize("width", [NARROW, 1200, WIDE])
 def test_the_view_fits_and_can_be_read_by_all(open_page: Open, theme: str, width: int) -> None:
     """In both themes and from a phone's width to a wide screen nothing is cut, and axe finds nothing serious."""
-    page = open_page(START, RUN, width=width)
+    page = open_page(START, RUN, width=width, height=1400)
     page.run(0)
     page.start(1)
-    page.shows(1, r"[1-9]\d* done")
+    page.shows(1, r"[2-9]\d done")
     page.shows(1, r"tasks/min")
     page.picture(f"cell-{theme}-{width}", 1)
     assert _fits(page, 1)

@@ -10,6 +10,7 @@ import pytest
 from ipywidgets.widgets import widget as all_widgets
 
 from claude_pool_nb import Pool
+from claude_pool_nb.notebook.verbs.watch import watch_line
 from claude_pool_nb.notebook.widgets import BudgetBar, PoolWatch, SlotGrid, TaskStrip
 from tests.notebook.conftest import Runner
 
@@ -131,3 +132,15 @@ def test_where_nobody_watches_the_card_is_shown(demo: Runner) -> None:
     cell = demo("%pool watch")
     assert cell.error is None
     assert isinstance(cell.value, Pool)
+
+
+def test_in_a_terminal_a_line_follows_until_all_is_done(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
+    """The watch of a terminal ends by itself when nothing is under way, and takes its line away."""
+    pool.pause()
+    run = pool.fan_out(["a poem"] * 3, wait=False)
+    threading.Timer(0.5, pool.unpause).start()
+    watch_line(pool)
+    assert run.done
+    shown = capsys.readouterr().err
+    assert "0 done · 0 running · 3 queued of 3 tasks" in shown
+    assert shown.endswith(" \r")

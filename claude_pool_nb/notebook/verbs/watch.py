@@ -31,11 +31,11 @@ def run(call: Call) -> Any:
 
         return PoolWatch(pool)
     if mode is Mode.LINE:
-        _watch_line(pool)
+        watch_line(pool)
     return pool
 
 
-def _watch_line(pool: Pool) -> None:
+def watch_line(pool: Pool) -> None:
     """In a terminal: a line that is written over until all is done; Ctrl-C ends the watch, not the work."""
     from claude_pool_nb.notebook.live.follow import Follower
     from claude_pool_nb.notebook.live.terminal import LineView
