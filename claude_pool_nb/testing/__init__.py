@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .demo_replies import demo_reply
     from .environment import isolated_environment, isolated_process
     from .messages_api import ScriptedAPI
     from .prices import ModelPrice
@@ -27,6 +28,7 @@ __all__ = [
     "Request",
     "ScriptedAPI",
     "Usage",
+    "demo_reply",
     "isolated_environment",
     "isolated_process",
 ]
@@ -38,6 +40,7 @@ _HOMES = {
     "Request": "replies",
     "ScriptedAPI": "messages_api",
     "Usage": "replies",
+    "demo_reply": "demo_replies",
     "isolated_environment": "environment",
     "isolated_process": "environment",
 }
