@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -96,10 +97,12 @@ class Design:
         texts = _templates(template)
         several_templates = not isinstance(template, str)
         told = {label: f"template {label!r}: " if several_templates else "" for label in texts}
-        needs = {label: _names(text, told[label]) for label, text in texts.items()}
+        needs = {label: _names(text, told[label], rows) for label, text in texts.items()}
         used = list(dict.fromkeys(name for several in needs.values() for name in several))
         if several_templates and TEMPLATE in rows.names():
             raise ConfigError(f"the frame tells the templates apart in a column {TEMPLATE!r}, which the input has too")
+        for label, text in texts.items():
+            _refuse_without_columns(text, needs[label], rows, told[label])
         every = Grid.of(grid, used=used, taken=[*rows.names(), *([TEMPLATE] if several_templates else ())])
         _refuse_twice(every, overrides)
         cells = every.cells()
@@ -229,14 +232,38 @@ def _templates(template: Any) -> dict[Any, str]:
     return texts
 
 
-def _names(text: str, told: str) -> tuple[str, ...]:
+def _names(text: str, told: str, rows: Rows) -> tuple[str, ...]:
     """The names that a template needs; its mistakes say which one it is."""
     from claude_pool_nb.templates import names
 
     try:
         return names(text)
     except ConfigError as error:
-        raise (ConfigError(f"{told}{error}") if told else error) from error
+        raise ConfigError(f"{told}{error}{_rename(text, rows)}") from error
+
+
+def _rename(text: str, rows: Rows) -> str:
+    """What to do about a column whose name cannot stand in a template, as the end of a message."""
+    name = next((name for name in rows.names() if not name.isidentifier() and name in text), None)
+    if name is None:
+        return ""
+    new = re.sub(r"\W+", "_", name).strip("_") or "text"
+    return f"; a template has no names like {name!r}: rename it first, with .rename(columns={{{name!r}: {new!r}}})"
+
+
+def _refuse_without_columns(text: str, needs: Sequence[str], rows: Rows, told: str) -> None:
+    """A template that says the same of every row is a mistake: most often `{text}` for `{{ text }}`."""
+    columns = rows.names()
+    if set(needs) & set(columns):
+        return
+    meant = next((name for name in columns if re.search(rf"(?<!{{){{\s*{re.escape(name)}\s*}}(?!}})", text)), None)
+    if meant is not None:
+        raise ConfigError(f"{told}the template has {{{meant}}}, which is plain text; write {{{{ {meant} }}}}")
+    if len(rows) > 1 and not needs:
+        raise ConfigError(
+            f"{told}the template uses no column of the input ({', '.join(columns[:8])}), so all prompts are equal; "
+            f"write one in as {{{{ {columns[0] if columns else 'name'} }}}}, or use n for repetitions"
+        )
 
 
 def _refuse_twice(grid: Grid, overrides: Mapping[str, Any]) -> None:
@@ -269,7 +296,9 @@ def _values(rows: Rows, used: Iterable[str], grid: Grid, variables: Mapping[str,
             values[name] = variables[name]
         else:
             known = [*columns, *grid.values, *(key for key in variables if not key.startswith("_"))]
-            raise ConfigError(f"the template needs {name!r}, which is not defined{nearest(name, known)}")
+            raise ConfigError(
+                f"the template needs {name!r}, which is not defined{_rename(name, rows) or nearest(name, known)}"
+            )
     return values
 
 

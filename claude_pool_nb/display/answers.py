@@ -45,9 +45,13 @@ def shown_columns(frame: pd.DataFrame) -> list[str]:
     fields = [name for name in names if str(name).startswith("out_")]
     asked = [] if own else ["prompt"]
     models = frame["model"].nunique() if "model" in names else 0
+    # Rows that nobody has answered yet are told apart by the model that was asked.
+    requested = "requested_model" in names and frame["requested_model"].nunique() > 1 and frame["model"].isna().any()
     wanted = [
         "task_id",
         *own,
+        *(["requested_model"] if requested else []),
+        *(["sample"] if "sample" in names and frame["sample"].nunique() > 1 else []),
         "state",
         *asked,
         *(fields or ["output"]),

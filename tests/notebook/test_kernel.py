@@ -97,6 +97,28 @@ def test_one_interrupt_stops_keeps_and_raises(live: Kernel, tmp_path: Path) -> N
     assert live.run("x = %pool run still alive").status == "ok"
 
 
+def test_a_map_is_interrupted_and_resumed_like_any_run(live: Kernel, tmp_path: Path) -> None:
+    """■ in a cell with --over: every row is under the name of --into, and a resume completes the grid."""
+    _start(live, tmp_path / "flag")
+    live.run(
+        "import pandas as pd\nrows = pd.DataFrame({'text': [f'say {i}' for i in range(25)]}, index=range(100, 125))"
+    )
+    asked = live.ask(
+        "%%pool fan_out --over rows --grid tone=kind,blunt --n 2 --schema 'label: a|b' --into df\n"
+        "{{ tone }}: {{ text }}"
+    )
+    following = live.ask("after = 1")
+    wait_for(tmp_path / "flag")
+    live.interrupt()
+    stopped = live.reply(asked)
+    assert (stopped.status, stopped.ename) == ("error", INTERRUPTED)
+    assert live.reply(following).status == "aborted"
+    counts = live.run("print(len(df), df.index[-1], set(df.state) >= {'completed', 'interrupted'}, df.out_label.dtype)")
+    assert counts.text.split() == ["100", "124", "True", "category"]
+    again = live.run("again = %pool resume r1\nprint('interrupted' in set(again.state), list(again.tone[:3]))")
+    assert again.text.strip().endswith("False ['kind', 'kind', 'blunt']")
+
+
 @pytest.mark.parametrize("times", [2, 3])
 def test_more_interrupts_end_it_all_the_same(live: Kernel, tmp_path: Path, times: int) -> None:
     """Impatient pressing of ■ ends in one KeyboardInterrupt and a kernel that works."""

@@ -110,6 +110,13 @@ def test_a_column_goes_before_the_grid_and_the_grid_before_a_variable() -> None:
         Design.of_map({"a": ["x"]}, "{{ module }}", variables={"module": sys})
 
 
+def test_nested_values_are_seen_as_they_were_given() -> None:
+    """A template reaches into mappings and lists; the frame has them as JSON text."""
+    rows = [{"p": {"name": "x", "tags": ["a", "b"]}}, {"p": {"name": "y", "tags": []}}]
+    design = Design.of_map(rows, "{{ p.name }}: {{ p.tags | join('+') }}")
+    assert design.prompts == ["x: a+b", "y: "]
+
+
 def test_data_is_never_rendered_again() -> None:
     """Braces in a cell stay braces."""
     assert Design.of_map(["{{ 1 + 1 }}"], "{{ value }}").prompts == ["{{ 1 + 1 }}"]
@@ -152,6 +159,15 @@ def test_data_is_never_rendered_again() -> None:
         (["a"], "{{ value }}", {"grid": {"model": ["haiku", "haiku"]}}, "'haiku' twice; for repetitions use n"),
         (["a"], "{{ value }}", {"grid": {"model": ["haiku"]}, "model": "opus"}, "in the grid and beside it"),
         (["a"], "{{ value }}", {"grid": ["haiku"]}, "grid takes a mapping"),
+        (REVIEWS, "Classify {text}", {}, r"has \{text\}, which is plain text; write \{\{ text \}\}"),
+        (REVIEWS, ["{{ text }}", "Hello"], {}, r"template 1: .*no column of the input \(text, stars\)"),
+        (
+            {"my text": ["a"]},
+            "{{ my text }}",
+            {},
+            r"rename it first.*\{'my text': 'my_text'\}",
+        ),
+        ([{"p": {"name": "x"}}], "{{ p.nam }}", {}, "row 0: .*no attribute 'nam'"),
         ({"template": ["a"]}, ["{{ template }}"], {}, "'template', which the input has too"),
     ],
 )
