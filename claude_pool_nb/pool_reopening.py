@@ -46,7 +46,7 @@ class PoolReopening:
         """Try tasks of a run again: those that failed, or those of your choice; each keeps its id and row.
 
         The frame of the run shows the new answers, `attempts` is counted up, and what the attempts so far gave and
-        cost stays in `attempts()`.
+        cost stays in `attempts()`. It always asks anew, also where a run was made with `cache=True`.
 
         Args:
             run: The run; None for the last one.

@@ -85,7 +85,7 @@ class Reopening(Views):
         """Try tasks of a run again: those that failed, or those of your choice; each keeps its id and row.
 
         The frame of the run shows the new answers, `attempts` is counted up, and what the attempts so far gave and
-        cost stays in `attempts()`.
+        cost stays in `attempts()`. It always asks anew, also where a run was made with `cache=True`.
 
         Args:
             run: The run; None for the last one.
@@ -311,6 +311,8 @@ def _changes(overrides: Mapping[str, Any]) -> TaskOverrides | None:
     if not overrides:
         return None
     checked = TaskOverrides.from_mapping(overrides)
+    if "cache" in overrides:
+        raise ConfigError("cache: a retry always asks anew; make a new run to have it answered from the ledger")
     for name in KEPT:
         if name in overrides:
             raise ConfigError(

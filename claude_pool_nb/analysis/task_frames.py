@@ -54,8 +54,9 @@ def task_frame(
     """One row per task: input columns first, then the columns of `TASK_COLUMNS`.
 
     Cost and tokens are sums over all attempts of a task, `cost_basis` the weakest of theirs; output, model, slot and
-    times spent are those of the last attempt. `cached` is True for answers for which nobody was asked: from a tape, or
-    (with `cache`) from an earlier task with the same request; these have no attempts, no slot, no tokens and cost $0.
+    times spent are those of the last attempt since the task was last reopened. `cached` is True for answers for which
+    nobody was asked: from a tape, or (with `cache`) from an earlier task with the same request; these have no attempts,
+    no slot, no tokens and cost $0.
 
     Args:
         ledger: where to read.
@@ -86,6 +87,8 @@ def task_frame(
     if since_at is not None:
         conditions.append(schema.task.c.created_at >= since_at)
     t, a, r = schema.task.c, schema.attempt.c, schema.run.c
+    # A row that is to be run again has no answer until it was: what it had was the answer to an earlier request.
+    since_reopened = or_(t.attempts > t.opened_attempts, and_(t.attempts == 0, t.state == "completed"))
     query = (
         select(
             t.run, t.number, t.row, t.sample, t.tags, t.profile, r.backend, t.conversation, t.requested_model, a.model,
@@ -96,7 +99,7 @@ def task_frame(
         )
         .select_from(
             schema.task.join(schema.run, r.number == t.run).outerjoin(
-                schema.attempt, and_(a.run == t.run, a.task == t.number, a.number == t.attempts)
+                schema.attempt, and_(a.run == t.run, a.task == t.number, a.number == t.attempts, since_reopened)
             )
         )
         .where(*conditions)
@@ -123,7 +126,7 @@ def task_frame(
                 *(func.sum(a[name]) for name in TOKENS),
             )
             .select_from(schema.attempt.join(schema.task, and_(t.run == a.run, t.number == a.task)))
-            .where(t.attempts > 1, a.run >= found[0], a.run <= found[-1])
+            .where(or_(t.attempts > 1, t.opened_attempts > 0), a.run >= found[0], a.run <= found[-1])
             .group_by(a.run, a.task)
         )  # fmt: skip
         sums = {(row[0], row[1]): row[2:] for row in connection.execute(retried)}

@@ -53,7 +53,9 @@ async def cleaned(turn: TurnResult) -> TurnResult:
 def result_of(task: TaskRecord, attempts: Sequence[AttemptRecord], backend: str) -> TaskResult:
     """What there is of a task: the last attempt's answer, and the cost and tokens of all of them."""
     ended = [a for a in attempts if a.result is not None]
-    last = ended[-1] if ended else None
+    # A task that is to be run again has no answer until it was.
+    answered = task.attempts > task.opened_attempts or (not task.attempts and task.state is TaskState.COMPLETED)
+    last = ended[-1] if ended and answered else None
     turn = last.result if last is not None and last.result is not None else TurnResult()
     failure: Failure | None = None
     if task.state is not TaskState.COMPLETED:

@@ -84,7 +84,7 @@ def overrides_of(call: Call) -> dict[str, Any]:
         given["tags"] = tuple(args.tag)
     if args.no_prime:
         given["prime"] = False
-    no_cache = getattr(args, "no_cache", False)  # %pool retry has none: what is tried again is asked again
+    no_cache = getattr(args, "no_cache", False)  # a retry has it not: it always asks anew
     if args.cache and no_cache:
         call.parser.error("--cache and --no-cache contradict each other; write one of them")
     if args.cache or no_cache:

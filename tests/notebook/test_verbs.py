@@ -423,6 +423,20 @@ def test_a_wrong_retry_is_one_line_and_spends_nothing(
     assert demo("%pool tasks").value["attempts"].tolist() == [1, 1]
 
 
+def test_a_dry_run_of_a_retry_and_of_a_resume_runs_nothing(demo: Runner) -> None:
+    """Both show the prompts that would be sent; a paused run stays as it is."""
+    demo("import pandas as pd\nout = %pool fan_out pd.DataFrame({'prompt': ['a', 'b'], 'n': [1, 2]})")
+    seen = demo("%%pool retry --rows 'n == 2' --dry-run\nSay {{ n }}").value
+    assert (seen.tasks, list(seen.prompts)) == (1, ["Say 2"])
+    assert list(demo("%pool retry --dry-run").value["attempts"]) == [1, 1]
+    demo(
+        "%pool pause\npool = %pool status\nrun = pool.fan_out(['c', 'd'], wait=False)\nrun.interrupt()\npool.wait(run)"
+    )
+    assert demo("%pool resume --dry-run").value.tasks == 2
+    assert demo("run.counts()").value == {"interrupted": 2}
+    assert demo("%pool tasks").value["attempts"].tolist() == [1, 1, 0, 0]
+
+
 def test_retry_offers_its_words(demo: Runner, shell: InteractiveShell) -> None:
     """States, runs and variables complete after retry."""
     demo("%pool fan_out ['a']\nbetter = 'x'")

@@ -9,12 +9,13 @@ from claude_pool_nb.handles import OPEN_RUN_STATES
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.overrides import add_live_option
 from claude_pool_nb.notebook.parser import VerbParser
-from claude_pool_nb.notebook.verbs.retry import check_again
-from claude_pool_nb.notebook.waiting import frame_of, say
+from claude_pool_nb.notebook.verbs.retry import run_again
+from claude_pool_nb.notebook.waiting import add_dry_run_option, say
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from claude_pool_nb.analysis.preview import Preview
     from claude_pool_nb.pool import Pool
 
 
@@ -28,17 +29,16 @@ def parser() -> VerbParser:
     options.add_argument("run", nargs="?", metavar="RUN", help="r12; %%pool runs lists them")
     options.add_argument("--cancelled", action="store_true", help="also what was cancelled")
     options.add_argument("--yes", action="store_true", help="spend more than a cell may spend unasked")
+    add_dry_run_option(options)
     add_live_option(options)
     return options
 
 
-def run(call: Call) -> pd.DataFrame:
-    """Resume, wait, and return the frame of the whole run."""
+def run(call: Call) -> pd.DataFrame | Preview:
+    """Resume, wait, and return the frame of the whole run (or with --dry-run what would be run)."""
     pool, cancelled = call.pool, call.args.cancelled
     wanted = call.args.run or _latest(pool, cancelled)
-    again = pool.aio.planned_resume(wanted, cancelled=cancelled)
-    check_again(call, again)
-    return frame_of(call, lambda: pool.reopen(again, wait=False))
+    return run_again(call, pool.aio.planned_resume(wanted, cancelled=cancelled))
 
 
 def _latest(pool: Pool, cancelled: bool) -> str:

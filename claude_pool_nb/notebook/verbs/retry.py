@@ -9,11 +9,12 @@ from claude_pool_nb.errors import ConfigError, RunNotFound
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.overrides import add_live_option, add_session_options, overrides_of
 from claude_pool_nb.notebook.parser import VerbParser, number, words
-from claude_pool_nb.notebook.waiting import frame_of, pass_gate, say
+from claude_pool_nb.notebook.waiting import add_dry_run_option, frame_of, pass_gate, say
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from claude_pool_nb.analysis.preview import Preview
     from claude_pool_nb.reopening import Again
 
 
@@ -49,12 +50,13 @@ def parser() -> VerbParser:
     add("--schema", metavar="S", help="JSON schema of the answer: JSON text, or the name of a variable")
     add("--max-budget-usd", metavar="USD", type=number(float, above=0, unit="dollars"), help="wall for each task")
     add("--yes", action="store_true", help="spend more than a cell may spend unasked")
+    add_dry_run_option(options)
     add_live_option(options)
     return options
 
 
-def run(call: Call) -> pd.DataFrame:
-    """Retry, wait, and return the frame of the whole run."""
+def run(call: Call) -> pd.DataFrame | Preview:
+    """Retry, wait, and return the frame of the whole run (or with --dry-run what would be run)."""
     pool, args = call.pool, call.args
     run_id = args.run or last_run(call)
     again = pool.aio.planned(
@@ -65,10 +67,9 @@ def run(call: Call) -> pd.DataFrame:
         variables=call.namespace(),
         **overrides_of(call),
     )
-    check_again(call, again)
     if not again.tasks:
         _say_why(call, again)
-    return frame_of(call, lambda: pool.reopen(again, wait=False))
+    return run_again(call, again)
 
 
 def last_run(call: Call) -> str:
@@ -85,11 +86,17 @@ def last_run(call: Call) -> str:
     return last.id
 
 
-def check_again(call: Call, again: Again) -> None:
-    """The gate before what was planned is spent."""
+def run_again(call: Call, again: Again) -> pd.DataFrame | Preview:
+    """Run what was planned once the gate was passed, and return the frame of the run; only look, with --dry-run."""
     if again.tasks:
-        pool = call.pool.aio
-        pass_gate(call, lambda: pool.preview_again(again.run_id, again.tasks, again.prompts, again.overrides))
+
+        def preview() -> Preview:
+            return call.pool.aio.preview_again(again.run_id, again.tasks, again.prompts, again.overrides)
+
+        if call.args.dry_run:
+            return preview()
+        pass_gate(call, len(again.tasks), preview)
+    return frame_of(call, lambda: call.pool.reopen(again, wait=False))
 
 
 def _template(call: Call) -> str | None:

@@ -99,6 +99,7 @@ def test_states_and_rows_narrow_each_other(make_pool: MakePool) -> None:
         ({"rows": [0], "model": "haikku"}, "no model 'haikku'"),
         ({"rows": [0], "tags": ["x"]}, "tags stays what it was"),
         ({"rows": [0], "conversation": "x"}, "conversation stays what it was"),
+        ({"rows": [0], "cache": True}, "a retry always asks anew"),
         ({"state": "done"}, "state='done'"),
         ({"rows": [0], "max_turns": 0}, "max_turns"),
     ],
@@ -170,6 +171,45 @@ def test_new_prompts_and_options_survive_a_kernel_that_dies_in_mid_retry(tmp_pat
         assert sent == [("new 1", "sonnet"), ("new 3", "sonnet")]
         assert list(frame["output"]) == ["new 1", "two", "new 3"]
         assert list(frame["requested_model"]) == ["sonnet", "haiku", "sonnet"]
+
+
+def test_a_row_that_was_reopened_shows_no_answer_to_another_prompt(make_pool: MakePool) -> None:
+    """Until it is answered anew it has none, in the frame and in the results; its cost so far is still told."""
+    pool = make_pool(ScriptedBackend(cost_nano=1_000_000))
+    run = pool.fan_out(table())
+    pool.pause()
+    run.retry(rows=[0, 2], template="new {{ n }}", wait=False)
+    assert list(run.frame["output"].fillna("-")) == ["-", "two", "-"]
+    run.interrupt()
+    run.wait(5)
+    frame = run.frame
+    assert list(frame["state"]) == ["interrupted", "completed", "interrupted"]
+    assert list(frame["prompt"]) == ["new 1", "two", "new 3"]
+    assert list(frame["output"].fillna("-")) == ["-", "two", "-"]
+    assert list(frame["cost_usd"]) == [0.001] * 3
+    assert [result.output for result in run.results] == ["", "two", ""]
+    assert [result.cost_usd for result in run.results] == [0.001] * 3
+    assert list(pool.attempts(run=run.id)["output"]) == ["one", "two", "three"]
+    pool.unpause()
+    frame = run.resume().frame
+    assert list(frame["output"]) == ["new 1", "two", "new 3"]
+    assert list(frame["cost_usd"]) == [0.002, 0.001, 0.002]
+
+
+def test_a_retry_asks_anew_although_the_answer_is_known(make_pool: MakePool) -> None:
+    """A cached row is a row like any other: retried, it is asked and paid for."""
+    backend = ScriptedBackend(lambda turn: f"answer {len(backend.asked)}", cost_nano=1_000_000)
+    pool = make_pool(backend, slots=1)
+    pool.fan_out(["a", "b"], cache=True)
+    run = pool.fan_out(["a", "b"], cache=True)
+    assert list(run.frame["cached"]) == [True, True]
+    run.retry(rows=[1])
+    frame = run.frame
+    assert list(frame["output"]) == ["answer 1", "answer 3"]
+    assert list(frame["cached"]) == [True, False]
+    assert list(frame["cost_usd"]) == [0.0, 0.001]
+    run.retry(rows=[0], template="b")
+    assert list(run.frame["output"]) == ["answer 4", "answer 3"]
 
 
 def test_a_secret_in_a_new_prompt_is_sent_and_not_stored(make_pool: MakePool) -> None:
