@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from claude_pool_nb.analysis.comparing import Comparing
 from claude_pool_nb.analysis.money_reader import MoneyFrames
 from claude_pool_nb.analysis.outputs import Outputs
+from claude_pool_nb.analysis.periods import Period, When
 from claude_pool_nb.display.answers import answers_frame
 from claude_pool_nb.errors import ConfigError
 from claude_pool_nb.records import SlotRecord, TaskState
@@ -114,24 +115,29 @@ class Frames(MoneyFrames, Outputs, Comparing):
 
         return frames.event_frame(self.ledger, run_id=run)
 
-    def history(self, q: str | None = None, limit: int = 100) -> pd.DataFrame:
+    def history(self, q: str | None = None, limit: int | None = 100, *, since: When = None) -> pd.DataFrame:
         """Earlier tasks of this store, also those of earlier kernels, oldest first.
 
         Args:
             q: Only those in whose prompt or answer all of these words occur, in any order and whatever their case: a
                 word at the beginning of words, a `"quoted phrase"` as it stands.
-            limit: At most so many, the latest.
+            limit: At most so many, the latest; None for all.
+            since: Only those accepted from then on: a datetime, a date, `2026-01-31`, or `2h` or `7d` before now.
+
+        Raises:
+            ConfigError: `since` is no time.
 
         Example:
             >>> from claude_pool_nb import Pool
             >>> with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
-            ...     run = pool.fan_out(["a poem", "a limerick"])
-            ...     list(pool.history("limerick")["prompt"])
-            ['a limerick']
+            ...     run = pool.fan_out(["a poem on rust", "a limerick on rust and dust"])
+            ...     list(pool.history("dust rust")["task_id"]), len(pool.history('"on rust"', since="1h"))
+            (['r1.2'], 2)
         """
         from claude_pool_nb.analysis import frames
 
-        return answers_frame(frames.history_frame(self.ledger, q=q, limit=limit))
+        since_at = Period.of(since).since_at
+        return answers_frame(frames.history_frame(self.ledger, q=q, limit=limit, since_at=since_at))
 
     def conversations(self) -> pd.DataFrame:
         """The named conversations of this store.

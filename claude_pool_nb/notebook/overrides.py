@@ -50,7 +50,6 @@ def add_session_options(parser: VerbParser) -> None:
     add("--cwd", metavar="DIR", help="working directory")
     add("--retry-attempts", metavar="N", type=number(int, least=1), help="attempts in all, the first included")
     add("--no-prime", action="store_true", help="do not send one task ahead to warm the prompt cache")
-    add("--cache", action="store_true", help="give identical requests the answer that they had before, free")
 
 
 def add_task_options(parser: VerbParser) -> None:
@@ -61,6 +60,7 @@ def add_task_options(parser: VerbParser) -> None:
     add("--role", metavar="ROLE", help="run only in slots of that role")
     add("--schema", metavar="S", help="what answers look like: 'label: good|bad, score: float', a variable, or JSON")
     add("--max-budget-usd", metavar="USD", type=number(float, above=0, unit="dollars"), help="wall for each task")
+    add("--cache", action="store_true", help="give identical requests the answer that they had before, free")
     add("--no-cache", action="store_true", help="ask again, whatever the pool was started with")
     add("--tag", metavar="T", action="append", default=[], help="a word to find the task by; may be repeated")
     add("--priority", metavar="N", type=number(int), help="higher goes first")
@@ -84,11 +84,11 @@ def overrides_of(call: Call) -> dict[str, Any]:
         given["tags"] = tuple(args.tag)
     if args.no_prime:
         given["prime"] = False
-    no_cache = getattr(args, "no_cache", False)  # a retry has it not: it always asks anew
-    if args.cache and no_cache:
+    cache, no_cache = (getattr(args, name, False) for name in ("cache", "no_cache"))  # a retry always asks
+    if cache and no_cache:
         call.parser.error("--cache and --no-cache contradict each other; write one of them")
-    if args.cache or no_cache:
-        given["cache"] = args.cache
+    if cache or no_cache:
+        given["cache"] = cache
     if args.retry_attempts is not None:
         given["retry"] = retry_policy(args.retry_attempts)
     if args.schema is not None:

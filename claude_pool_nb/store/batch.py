@@ -223,7 +223,7 @@ class Batch:
                 case ev.TaskReopened():
                     self._reopen(pool, event)
                 case ev.TaskCached():
-                    self._answered(pool, event)
+                    self._answered(pool, budget_id, event)
                 case ev.TaskEvent():
                     self._verdict(pool, event)
                 case ev.RunChanged() | ev.RunAdopted():
@@ -341,8 +341,8 @@ class Batch:
         payload = as_json({"changed": changed, **before}) if changed else None
         self._events.append((event.at, pool, "task_reopened", "pending", run, task, None, None, payload))
 
-    def _answered(self, pool: int, event: ev.TaskCached) -> None:
-        """A task completed with an earlier answer: number 0, because nothing was attempted."""
+    def _answered(self, pool: int, budget_id: int | None, event: ev.TaskCached) -> None:
+        """A task completed with an earlier answer: number 0, because nothing was attempted; of the budget's money."""
         run, task = task_key(event.task_id)
         result, at = event.answer.result, event.at
         self._put(
@@ -350,7 +350,7 @@ class Batch:
             task,
             _ATTEMPT,
             (
-                run, task, 0, None, "", "completed", 0, None, 0, 0, result.cost_basis.value, 0, 0, 0, 0, 0, at, at,
+                run, task, 0, budget_id, "", "completed", 0, None, 0, 0, result.cost_basis.value, 0, 0, 0, 0, 0, at, at,
                 None, None, 0, result.model, None, None, None, None, None, None, None,
                 as_json(result.warnings) if result.warnings else None,
                 None if result.structured is None else as_json(result.structured), None, storable(result.output),

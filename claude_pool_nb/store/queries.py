@@ -260,7 +260,12 @@ def history(
                 schema.budget, budget.id == attempt.budget_id
             )
         )
-        .where(attempt.state == "completed", attempt.cost_basis != "unknown", budget.play_money == int(play_money))
+        .where(
+            attempt.state == "completed",
+            attempt.number > 0,
+            attempt.cost_basis != "unknown",
+            budget.play_money == int(play_money),
+        )
         .order_by(attempt.run.desc(), attempt.task.desc(), attempt.number.desc())
         .limit(limit)
     )

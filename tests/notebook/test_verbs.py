@@ -675,6 +675,8 @@ def test_history_finds_words_and_phrases(run_cell: Runner, tmp_path: Path) -> No
     assert found("--q 'red \"fox runs\"' --limit 5") == ["r1.1"]
     assert found("--limit 2") == ["r1.3", "r2.1"]
     assert found("--q fox --limit 1") == ["r2.1"]
+    assert found("--q fox --since 1h --limit 1") == ["r2.1"]
+    assert isinstance(run_cell("%pool history --since noon").error, ConfigError)
     shown = run_cell("%pool show r1.2").value
     assert "a fox, red and old" in set(shown["value"])
     assert isinstance(run_cell("%pool history --limit 0").error, UsageError)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from claude_pool_nb.display.pools import warming_line
 from claude_pool_nb.errors import PoolError
 from claude_pool_nb.notebook.live.progress import Progress
 from claude_pool_nb.records import TaskRecord
@@ -111,10 +112,12 @@ class Follower:
             if runner is not None and runner.activity.task_id == card.task_id:
                 tail = runner.activity.tail if progress.tails else ""
                 changed |= progress.act(slot_id, doing(runner.activity), tail)
-        budget, warming = pool.budget, pool.status().warming
-        hold = f"for {', '.join(warming)} to warm the prompt cache" if warming else ""
-        if (budget, hold) != (progress.budget, progress.hold):
-            progress.budget, progress.hold, changed = budget, hold, True
+        budget = pool.budget
+        if budget != progress.budget:
+            progress.budget, changed = budget, True
+        hold = warming_line(pool.status()) if progress.open else ""
+        if hold != progress.hold:
+            progress.hold, changed = hold, True
         now = time.monotonic()
         if now - self._second_at >= SECOND_S:
             self._second_at = now

@@ -1,4 +1,4 @@
-"""`%pool history [--q WORDS] [--limit N]`: all tasks ever, also those of earlier kernels."""
+"""`%pool history [--q WORDS] [--since WHEN] [--limit N]`: all tasks ever, also those of earlier kernels."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def parser() -> VerbParser:
         nargs="+",
         help='only tasks with all these words in prompt or answer; "several words" in quotation marks are a phrase',
     )
+    options.add_argument("--since", metavar="WHEN", help="only from then on: 2026-01-31, or 2h or 7d before now")
     options.add_argument("--limit", metavar="N", type=number(int, least=1), default=100, help="how many (default: 100)")
     return options
 
@@ -27,4 +28,4 @@ def parser() -> VerbParser:
 def run(call: Call) -> pd.DataFrame:
     """Ask the ledger."""
     words = [f'"{word}"' if " " in word and '"' not in word else word for word in call.args.q or ()]
-    return call.pool.history(" ".join(words), limit=call.args.limit)
+    return call.pool.history(" ".join(words), limit=call.args.limit, since=call.args.since)

@@ -62,6 +62,7 @@ def parser() -> VerbParser:
     add("--allow-bypass", action="store_true", help="allow --permission-mode bypassPermissions: tools run unasked")
     add("--unattended", action="store_true", help="deny what would ask, at once and visibly")
     add_session_options(options)
+    add("--cache", action="store_true", help="give identical requests the answer that they had before, free")
     add("--idle-timeout-s", metavar="S", type=number(float, above=0, unit="seconds"), help="stop silent attempts")
     add("--fallback-model", metavar="M", help="model to turn to when the first is overloaded")
     add("--cli-path", metavar="PATH", help="another claude executable")

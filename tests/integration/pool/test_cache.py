@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from claude_pool_nb.config import SlotConfig
-from claude_pool_nb.errors import TaskFailed
+from claude_pool_nb.errors import ConfigError, TaskFailed
 from claude_pool_nb.records import CostBasis, Failure, FailureKind, TaskState, TurnResult, Usage
 from claude_pool_nb.testing.scripted_session import ScriptedBackend
 from tests.integration.pool.conftest import Held, MakePool
@@ -164,17 +163,9 @@ def test_an_answer_that_was_given_again_can_be_asked_anew(make_pool: MakePool) -
     pool = make_pool(backend)
     pool.run("hello")
     again = pool.run("hello", cache=True)
-    engine = pool.aio.engine
-
-    async def reopen() -> None:
-        from claude_pool_nb.core import inputs
-
-        task = pool.aio.task_record(again.task_id)
-        specs = engine.intake.revive(pool.aio.run_record(task.run_id), [task])
-        engine.handle(inputs.Reopen(time.time(), specs))
-        await engine.committed()
-
-    pool._portal.call(reopen())
+    with pytest.raises(ConfigError, match="always asked"):
+        pool.get_run(again.run_id).retry(state="completed", cache=True)
+    pool.get_run(again.run_id).retry(state="completed")
     task = pool.get_task(again.task_id)
     assert task.result(5).output == "hello 2"
     row = pool.frame(again.run_id).iloc[0]
@@ -191,3 +182,16 @@ def test_many_are_found_quickly(make_pool: MakePool) -> None:
     again = pool.fan_out(prompts, cache=True)
     assert list(again.frame["output"]) == list(first.frame["output"])
     assert len(backend.asked) == 1_200
+
+
+def test_samples_are_answers_of_their_own(make_pool: MakePool) -> None:
+    """The n-th sample of a row is answered by an earlier n-th sample, and by no other."""
+    backend = numbered()
+    pool = make_pool(backend, slots=1)
+    first = pool.map(["x"], "{{ value }}", n=2)
+    again = pool.map(["x"], "{{ value }}", n=3, cache=True)
+    assert again.frame["cached"].tolist() == [True, True, False]
+    assert again.frame["output"].tolist()[:2] == first.frame["output"].tolist()
+    assert len(backend.asked) == 3
+    metrics = pool.metrics()
+    assert metrics[["tasks", "cached", "attempts"]].values.tolist() == [[5, 2, 3]]
