@@ -47,7 +47,7 @@ def sums_frame(frame: pd.DataFrame, *, label: str) -> pd.DataFrame:
         haiku  1,200   $0.0011
     """
     shown = _class()(frame)
-    shown.attrs.update(frame.attrs, label=label, rows=len(frame))
+    shown.attrs.update(frame.attrs, label=label, rows=len(frame), columns=len(frame.columns))
     shown.attrs.setdefault("by", [])
     return shown  # type: ignore[no-any-return]
 
@@ -94,6 +94,8 @@ def shown_columns(frame: pd.DataFrame) -> list[str]:
         >>> shown_columns(pd.DataFrame({"model": ["haiku"], "tasks": [1], "cost_usd": [0.0], "failed": [0]}))
         ['model', 'tasks', 'cost_usd']
     """
+    if len(frame.columns) != frame.attrs.get("columns", len(frame.columns)):
+        return list(frame.columns)  # somebody has chosen them
     keys = [name for name in frame.attrs.get("by", ()) if name in frame.columns]
     many = "success_rate" in frame.columns
     rest = [name for name in (_TELLING if many else frame.columns) if name in frame.columns and name not in keys]
@@ -124,7 +126,7 @@ def _cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]], bool]:
 
 
 def said(name: str, value: Any) -> str:
-    """A value of a column as text; what is missing is a dash.
+    """A value of a column as text; what is missing, or no tag, is a dash.
 
     Example:
         >>> said("cost_usd", 0.0011), said("success_rate", 0.981), said("wait_s_p50", 75.0), said("tasks", 1200)
@@ -132,7 +134,7 @@ def said(name: str, value: Any) -> str:
     """
     import pandas as pd
 
-    if value is None or pd.isna(value):
+    if value is None or pd.isna(value) or value == "":
         return "-"
     if isinstance(value, bool) or type(value).__name__ == "bool":
         return "yes" if value else "no"
@@ -145,7 +147,7 @@ def said(name: str, value: Any) -> str:
     if name.endswith(_PERCENT):
         return f"{100 * float(value):.1f} %"
     if _is_duration(name):
-        return seconds(float(value))
+        return f"{float(value):.2f} s" if 0 <= float(value) < 9.995 else seconds(float(value))
     if isinstance(value, float):
         return f"{value:,.1f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
     return f"{value:,}"

@@ -42,6 +42,9 @@ def test_a_selection_is_shown_the_same_way_but_without_the_totals(metrics: pd.Da
     assert "In all" not in repr(metrics.head(1))
     assert "$0.0" in repr(metrics.head(1))
     assert "In all" in repr(metrics.sort_values("cost_usd"))
+    chosen = repr(metrics[["model", "tag", "tasks", "failed", "cost_usd"]])
+    assert chosen.split()[:5] == ["model", "tag", "tasks", "failed", "cost_usd"]
+    assert "$0.0" in chosen
     assert "$" not in repr(metrics[["model", "cost_usd"]])
     assert "<table" in metrics[["model", "cost_usd"]]._repr_html_()  # type: ignore[operator]
     assert "$" not in repr(metrics.describe())
@@ -94,6 +97,8 @@ def test_many_rows_and_long_or_nasty_keys() -> None:
         ("budget_share", 0.0312, "3.1 %"),
         ("utilisation", 1.0, "100.0 %"),
         ("duration_s_p99", 75.2, "1 min 15 s"),
+        ("duration_s_p50", 0.021, "0.02 s"),
+        ("wait_s_max", 12.34, "12.3 s"),
         ("output_tokens_per_s", 105.71, "105.7"),
         ("parallelism", 0.0123, "0.012"),
         ("output_tokens", 1234567, "1,234,567"),
