@@ -177,8 +177,8 @@ def _read(
 
 
 def _slot_ids(values: Sequence[Any]) -> Any:
-    """Ids of slots, s10 after s9."""
-    return col.category(values, sorted(set(values), key=lambda name: (len(name), name)))
+    """Ids of slots, s10 after s9; an answer that was given again had none."""
+    return col.category(values, sorted(set(values) - {""}, key=lambda name: (len(name), name)))
 
 
 def _arrays(

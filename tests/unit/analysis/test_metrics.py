@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 
 from claude_pool_nb import Pool
 from claude_pool_nb import events as ev
@@ -225,6 +226,31 @@ def test_what_is_not_known_is_missing_and_not_nothing(book: Book) -> None:
     book.write(ev.AttemptEnded(105, f"{r}.2", 1, AttemptState.FAILED, TurnResult(failure=LOST), late=True))
     row = metric_frame(book.ledger).iloc[0]
     assert (row["late_attempts"], row["reserved_usd"], row["wall_s"]) == (1, 0.0, 3.0)
+
+
+def test_an_earlier_answer_given_again_is_a_task_without_an_attempt(told: Book) -> None:
+    """It costs nothing and took nobody's time; it is of the model that once gave it, and counts as completed."""
+    before = metric_frame(told.ledger).iloc[0]
+    given = {
+        "run": 1, "task": 4, "number": 0, "slot_id": "", "state": "completed", "late": 0, "reserved_nano": 0,
+        "cost_nano": 0, "cost_basis": "exact", "input_tokens": 0, "output_tokens": 0, "cache_read_tokens": 0,
+        "cache_write_tokens": 0, "turns": 0, "started_at": 120.0, "finished_at": 120.0, "wrote": 0, "model": SONNET,
+    }  # fmt: skip
+
+    def give(connection: Connection) -> None:
+        connection.execute(schema.attempt.insert(), given)
+        connection.execute(schema.task.update().where(schema.task.c.number == 4).values(state="completed"))
+
+    told.ledger.transact(give)
+    after = metric_frame(told.ledger).iloc[0]
+    changed = {"completed": 3, "pending": 0, "cached": 1, "success_rate": 0.75, "cost_per_completed_usd": 0.002}
+    assert {name: after[name] for name in changed} == changed
+    for name in set(EXPECTED) - set(changed) - {"play_money"}:
+        assert after[name] == before[name], name
+    by_model = metric_frame(told.ledger, ["model"]).set_index("model")
+    assert (by_model.loc[SONNET, "tasks"], by_model.loc[SONNET, "attempts"]) == (2, 1)
+    assert metric_frame(told.ledger, ["slot_id"])["slot_id"].tolist()[:2] == ["s1", "s2"]
+    assert len(frames.attempt_frame(told.ledger)) == 4
 
 
 def test_a_failure_is_counted_once_and_one_without_an_attempt_too(book: Book) -> None:
