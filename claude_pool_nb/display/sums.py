@@ -1,8 +1,9 @@
 """Frames of sums as they are shown: dollars as dollars, rates as percentages, seconds as durations.
 
 Invariants: only what is shown is formatted, the frame holds plain numbers; headings are the names of columns; what a
-selection of rows shows is shown the same way, and the line with the totals only below all rows; a frame that has lost
-its keys is shown as pandas shows it. What differs from run to run is marked as such in the HTML.
+selection of rows shows is shown the same way, and the line with the totals only below all rows; a frame of which only
+some columns are left is shown as pandas shows it, because somebody has chosen them. What differs from run to run is
+marked as such in the HTML.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def sums_frame(frame: pd.DataFrame, *, label: str) -> pd.DataFrame:
         haiku  1,200   $0.0011
     """
     shown = _class()(frame)
-    shown.attrs.update(frame.attrs, label=label, rows=len(frame), columns=len(frame.columns))
+    shown.attrs.update(frame.attrs, label=label, rows=len(frame), columns=list(frame.columns))
     shown.attrs.setdefault("by", [])
     return shown  # type: ignore[no-any-return]
 
@@ -80,10 +81,8 @@ def _class() -> Any:
 
 
 def _is_of_sums(frame: pd.DataFrame) -> bool:
-    """Whether it still has its keys and something that is summed, below names that are the columns' own."""
-    names = set(frame.columns) if frame.columns.is_unique and frame.columns.nlevels == 1 else set()
-    summed = names >= {"tasks", "cost_usd"} or names >= {"answers", "estimated_usd"}
-    return summed and names >= set(frame.attrs.get("by", ()))
+    """Whether it still has all the columns that it was made with."""
+    return list(frame.columns) == frame.attrs.get("columns")
 
 
 def shown_columns(frame: pd.DataFrame) -> list[str]:
@@ -94,8 +93,6 @@ def shown_columns(frame: pd.DataFrame) -> list[str]:
         >>> shown_columns(pd.DataFrame({"model": ["haiku"], "tasks": [1], "cost_usd": [0.0], "failed": [0]}))
         ['model', 'tasks', 'cost_usd']
     """
-    if len(frame.columns) != frame.attrs.get("columns", len(frame.columns)):
-        return list(frame.columns)  # somebody has chosen them
     keys = [name for name in frame.attrs.get("by", ()) if name in frame.columns]
     many = "success_rate" in frame.columns
     rest = [name for name in (_TELLING if many else frame.columns) if name in frame.columns and name not in keys]

@@ -38,13 +38,10 @@ def test_a_table_shows_what_says_something(metrics: pd.DataFrame) -> None:
 
 
 def test_a_selection_is_shown_the_same_way_but_without_the_totals(metrics: pd.DataFrame) -> None:
-    """A head has other totals; without its keys it is a frame as any other, as is its pickle."""
+    """A head has other totals; columns that were chosen are a frame as any other, as is its pickle."""
     assert "In all" not in repr(metrics.head(1))
     assert "$0.0" in repr(metrics.head(1))
     assert "In all" in repr(metrics.sort_values("cost_usd"))
-    chosen = repr(metrics[["model", "tag", "tasks", "failed", "cost_usd"]])
-    assert chosen.split()[:5] == ["model", "tag", "tasks", "failed", "cost_usd"]
-    assert "$0.0" in chosen
     assert "$" not in repr(metrics[["model", "cost_usd"]])
     assert "<table" in metrics[["model", "cost_usd"]]._repr_html_()  # type: ignore[operator]
     assert "$" not in repr(metrics.describe())
