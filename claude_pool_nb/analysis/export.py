@@ -11,11 +11,13 @@ it is text, and keeps its text.
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -282,7 +284,7 @@ def _csv(file: Any, *, frame: pd.DataFrame, about: Mapping[str, Any]) -> None:
         flat.isetitem(position, made)
     flat.columns = pd.Index([defused(str(name)) for name in flat.columns])
     # The csv module does not quote a carriage return, which readers take for the end of a row.
-    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    quoting: Any = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
     flat.to_csv(file, index=False, lineterminator="\n", encoding="utf-8", quoting=quoting)
 
 
@@ -333,22 +335,30 @@ def _xlsx(file: Any, *, frame: pd.DataFrame, about: Mapping[str, Any]) -> None:
     cut = 0
 
     def cell(value: Any, *, bold: bool = False) -> Any:
+        """What is written: the value itself, or a cell that says what it is."""
         nonlocal cut
+        shown = _cell_value(value)
         if isinstance(value, str) and len(value) > XLSX_CHARS:
             cut += 1
-        made = cells.WriteOnlyCell(sheet, value=None)
-        shown = _cell_value(value)
-        made.value = shown
+        formula = isinstance(shown, str) and _FORMULA.match(shown) is not None
+        if not bold and not formula and not (isinstance(shown, str) and shown.startswith("#")):
+            return shown
+        made = cells.WriteOnlyCell(sheet, value=shown)
         if isinstance(shown, str):
             made.data_type = "s"  # openpyxl takes a text that begins with = for a formula, and #N/A for an error
-            made.quotePrefix = bool(_FORMULA.match(shown))
+            made.quotePrefix = formula
         if bold:
             made.font = styles.Font(bold=True)
         return made
 
+    def column(values: pd.Series[Any]) -> list[Any]:
+        """The cells of a column."""
+        gone = values.isna().tolist()
+        return [None if none else cell(value) for value, none in zip(values.tolist(), gone, strict=True)]
+
     sheet.append([cell(str(name), bold=True) for name in frame.columns])
-    for row in zip(*(frame.iloc[:, position].tolist() for position in range(frame.shape[1])), strict=True):
-        sheet.append([cell(value) for value in row])
+    for row in zip(*(column(frame.iloc[:, position]) for position in range(frame.shape[1])), strict=True):
+        sheet.append(row)
     if cut:
         note = f"{cut:,} texts were cut to {XLSX_CHARS:,} characters, which is what a cell holds"
         about = {**about, "notes": [*about.get("notes", ()), note]}
@@ -366,26 +376,22 @@ def _xlsx(file: Any, *, frame: pd.DataFrame, about: Mapping[str, Any]) -> None:
 
 def _cell_value(value: Any) -> Any:
     """A value as a spreadsheet has it: naive UTC times, exact numbers, texts that fit."""
-    import datetime as dt
-
-    import numpy as np
-    import pandas as pd
-
-    if export_pages.missing(value):
-        return None
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, pd.Timestamp | dt.datetime):
+    if isinstance(value, str):
+        text = _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", value)
+        return text if len(text) <= XLSX_CHARS else f"{text[: XLSX_CHARS - 1]}…"
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, float):
+        return value if isfinite(value) else str(value)
+    if isinstance(value, int):
+        return value if abs(value) <= _EXACT else str(value)
+    if isinstance(value, dt.datetime):
         moment = value.astimezone(dt.UTC).replace(tzinfo=None) if value.tzinfo is not None else value
-        return moment.to_pydatetime(warn=False) if isinstance(moment, pd.Timestamp) else moment
-    if isinstance(value, bool | float) and value not in {float("inf"), float("-inf")}:
-        return value
-    if isinstance(value, int) and abs(value) <= _EXACT:
-        return value
+        exact = getattr(moment, "to_pydatetime", None)
+        return exact(warn=False) if exact is not None else moment
     if isinstance(value, dt.date | dt.time | dt.timedelta):
         return value
-    text = _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", str(value))
-    return text if len(text) <= XLSX_CHARS else f"{text[: XLSX_CHARS - 1]}…"
+    return _cell_value(value.item() if hasattr(value, "item") else str(value))
 
 
 def _page(make: Callable[[Any, Mapping[str, Any]], str]) -> Callable[..., None]:

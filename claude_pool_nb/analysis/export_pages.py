@@ -7,7 +7,7 @@ broken by what is in it; nothing is loaded from anywhere; a page says what it sh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -56,33 +56,40 @@ def flattened(about: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield name, str(value)
 
 
-def missing(value: Any) -> bool:
-    """Whether a value says that there is none.
+def texts_of(column: pd.Series[Any], escaped: Callable[[str], str]) -> list[str]:
+    """The values of a column as texts that are ready for a page; nothing for what is missing.
+
+    Args:
+        column: Any column.
+        escaped: What makes a text ready.
 
     Example:
-        >>> missing(None), missing(float("nan")), missing(""), missing([])
-        (True, True, False, False)
+        >>> import pandas as pd
+        >>> texts_of(pd.Series([0.25, None]), str), texts_of(pd.Series([True]), str), texts_of(pd.Series(["<"]), escape)
+        (['0.25', ''], ['true'], ['&lt;'])
     """
     import pandas as pd
 
-    return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
+    values: list[Any] = column.tolist()
+    gone: list[bool] = column.isna().tolist()
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return ["" if none else str(value).lower() for value, none in zip(values, gone, strict=True)]
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return ["" if none else str(value) for value, none in zip(values, gone, strict=True)]
+    known: dict[str, str] = {}  # most columns say the same few things again and again
+    made = []
+    for value, none in zip(values, gone, strict=True):
+        text = "" if none else str(value).lower() if isinstance(value, bool) else str(value)
+        shown = known.get(text)
+        if shown is None:
+            shown = known[text] = escaped(plain(text))
+        made.append(shown)
+    return made
 
 
-def shown(value: Any) -> str:
-    """A value as text; nothing for what is missing.
-
-    Example:
-        >>> shown(None), shown(0.25), shown(True), shown(1e-9)
-        ('', '0.25', 'true', '1e-09')
-    """
-    if missing(value):
-        return ""
-    return str(value).lower() if isinstance(value, bool) else plain(str(value))
-
-
-def _cells(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    """The rows of a frame as plain values."""
-    return zip(*(frame.iloc[:, position].tolist() for position in range(frame.shape[1])), strict=True)
+def _rows(frame: pd.DataFrame, escaped: Callable[[str], str]) -> Iterator[tuple[str, ...]]:
+    """The rows of a frame as texts that are ready for a page."""
+    return zip(*(texts_of(frame.iloc[:, position], escaped) for position in range(frame.shape[1])), strict=True)
 
 
 def _title(about: Mapping[str, Any]) -> str:
@@ -116,13 +123,11 @@ def html_page(frame: pd.DataFrame, about: Mapping[str, Any]) -> str:
     rows = "\n".join(
         "<tr>"
         + "".join(
-            f"<td class=number>{escape(shown(value))}</td>"
-            if is_number
-            else f"<td><div>{escape(shown(value))}</div></td>"
+            f"<td class=number>{value}</td>" if is_number else f"<td><div>{value}</div></td>"
             for value, is_number in zip(row, numeric, strict=True)
         )
         + "</tr>"
-        for row in _cells(frame)
+        for row in _rows(frame, escape)
     )
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -161,5 +166,5 @@ def markdown_page(frame: pd.DataFrame, about: Mapping[str, Any]) -> str:
         unit = units.get(str(name), {}).get("unit")
         heads.append(cell(plain(str(name))) + (f" ({unit})" if unit else ""))
     lines += ["", f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
-    lines += [f"| {' | '.join(cell(shown(value)) for value in row)} |" for row in _cells(frame)]
+    lines += [f"| {' | '.join(row)} |" for row in _rows(frame, cell)]
     return "\n".join(lines) + "\n"

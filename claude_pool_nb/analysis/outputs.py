@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from claude_pool_nb.store.ledger import Ledger
 
 
-EXPORTS = ("tasks", "attempts", "events", "runs", "cost")
+EXPORTS = ("tasks", "attempts", "events", "runs", "cost", "metrics")
 """What can be exported."""
 
 
@@ -77,8 +77,8 @@ class Outputs:
         Args:
             path: Where to; a file that is there is kept unless `overwrite`.
             run: A run, its id, its frame, or several of these; `all` for all of the store; None for the last run.
-            what: `tasks`, `attempts`, `events`, `runs` or `cost`.
-            by: For `cost`, what to sum by; the model if it is left out.
+            what: `tasks`, `attempts`, `events`, `runs`, `cost` or `metrics`.
+            by: For `cost` and `metrics`, what to sum by; the model if it is left out.
             columns: Only these columns, in this order.
             overwrite: Replace files that exist.
 
@@ -136,8 +136,8 @@ class Outputs:
         place(path, overwrite=overwrite)
         if what not in EXPORTS:
             raise ConfigError(f"There is no export of {what!r}{nearest(str(what), EXPORTS)}")
-        if by is not None and what != "cost":
-            raise ConfigError(f"by= is for the export of cost, not of {what}")
+        if by is not None and what not in {"cost", "metrics"}:
+            raise ConfigError(f"by= is for the export of cost and metrics, not of {what}")
         if run is None:
             last = selection.last_run_id(self.ledger)
             if last is None:
@@ -152,8 +152,10 @@ class Outputs:
     def _frame_of(self, what: str, ids: list[str] | None, by: str | Sequence[str] | None) -> pd.DataFrame:
         """The frame that is exported."""
         from claude_pool_nb.analysis import frames
+        from claude_pool_nb.analysis.metrics import metric_frame
 
         ledger = self.ledger
+        keys = ["model"] if by is None else [by] if isinstance(by, str) else list(by)
         match what:
             case "tasks":
                 return self.frame(ids[0]) if ids and len(ids) == 1 else frames.task_frame(ledger, run_ids=ids)
@@ -162,7 +164,9 @@ class Outputs:
             case "runs":
                 return frames.run_frame(ledger, run_ids=ids)
             case "cost":
-                return frames.cost_frame(ledger, ["model"] if by is None else by, run_ids=ids)
+                return frames.cost_frame(ledger, keys, run_ids=ids)
+            case "metrics":
+                return metric_frame(ledger, by=keys, run_ids=ids)
             case _:
                 events = frames.event_frame(ledger, run_id=ids[0] if ids and len(ids) == 1 else None)
                 return events if ids is None else events[events["run_id"].isin(ids)].reset_index(drop=True)

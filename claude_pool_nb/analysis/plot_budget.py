@@ -107,7 +107,7 @@ def _bookings(ledger: Ledger, record: BudgetRecord) -> list[tuple[Any, ...]]:
     query = (
         select(a.run, a.task, a.slot_id, booked_at, a.started_at, a.cost_nano, t.profile, a.requested_model, a.state)
         .select_from(schema.attempt.join(schema.task, and_(t.run == a.run, t.number == a.task)))
-        .where(a.budget_id == record.id, a.number > 0)
+        .where(a.budget_id == record.id, a.number > 0)  # 0: an earlier answer, given again
         .order_by(booked_at, a.run, a.task, a.number)
     )
     with ledger.reading() as connection:

@@ -31,6 +31,9 @@ LATENCY_KEYS = ("backend", "model", "profile", "requested_model", "run_id", "slo
 """What times can be broken down by."""
 QUANTILES = (5, 25, 50, 75, 95, 99)
 """Percentiles of a distribution of times."""
+_OF_GANTT = frozenset(
+    {"play_money", "requested_model", "model", "slot_id", "state", "cost_usd", "started_at", "finished_at"}
+)
 _TIMES = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "month": "%Y-%m"}
 """Keys that are times, and how they are written."""
 _WORST_FIRST = ("running", "failed", "interrupted", "cancelled", "completed")
@@ -138,9 +141,12 @@ def gantt(ledger: Ledger, run_ids: Sequence[str] | None, *, now_at: float) -> Fi
     Raises:
         NothingToPlot: nothing has been started.
     """
-    frame = attempt_frame(ledger, run_ids=run_ids, outputs=False)
+    frame = attempt_frame(ledger, run_ids=run_ids, outputs=False, only=_OF_GANTT)
     if frame.empty:
-        raise NothingToPlot(f"There is no attempt {_where(run_ids)}: nothing has been sent; %pool runs lists all runs.")
+        raise NothingToPlot(
+            f"There is no attempt {_where(run_ids)}: nothing has been sent (an answer from the cache is no attempt); "
+            "%pool runs lists all runs."
+        )
     started = frame["started_at"]
     origin = started.min()
     now = pd.Timestamp(round(now_at * 1e6), unit="us", tz="UTC")
@@ -164,10 +170,25 @@ def gantt(ledger: Ledger, run_ids: Sequence[str] | None, *, now_at: float) -> Fi
     made["previous_slot_id"] = by_task["slot_id"].shift()
     made["previous_end_s"] = by_task["end_s"].shift()
     made = made.sort_values(["start_s", "task_id"], kind="stable", ignore_index=True)
-    return _gantt_figures(made, frame, run_ids)
+    return _gantt_figures(made, frame, run_ids, _without_attempt(ledger, run_ids))
 
 
-def _gantt_figures(made: pd.DataFrame, frame: pd.DataFrame, run_ids: Sequence[str] | None) -> Figures:
+def _without_attempt(ledger: Ledger, run_ids: Sequence[str] | None) -> list[str]:
+    """What is said of tasks that are no bar."""
+    t = schema.task.c
+    query = select(t.state, func.count()).where(t.attempts == 0).group_by(t.state)
+    if run_ids is not None:
+        query = query.where(t.run.in_(queries.run_numbers(run_ids)))
+    with ledger.reading() as connection:
+        counts: dict[str, int] = {str(row[0]): int(row[1]) for row in connection.execute(query)}
+    cached = counts.pop("completed", 0)
+    said = [f"{cached:,} more from the cache"] if cached else []
+    return said + ([f"{sum(counts.values()):,} more not sent"] if counts else [])
+
+
+def _gantt_figures(
+    made: pd.DataFrame, frame: pd.DataFrame, run_ids: Sequence[str] | None, without: Sequence[str]
+) -> Figures:
     span = float(made["end_s"].max())
     slots = sorted(made["slot_id"].unique(), key=slot_order)
     tasks, attempts = int(made["task_id"].nunique()), len(made)
@@ -177,14 +198,15 @@ def _gantt_figures(made: pd.DataFrame, frame: pd.DataFrame, run_ids: Sequence[st
     play = bool(frame["play_money"].any())
     money = f"{dollars(float(frame['cost_usd'].sum()))}{' of play money' if play else ''}"
     longest: Any = made.iloc[int(made["duration_s"].argmax())]
-    subtitle = f"{several(attempts, 'attempt')}{retries}: {_counted(made['state'])} · {money}"
+    subtitle = " · ".join([f"{several(attempts, 'attempt')}{retries}: {_counted(made['state'])}", *without, money])
     description = (
         f"Gantt chart of {_of(run_ids).replace('All', 'all')}: {several(attempts, 'attempt')} of "
         f"{several(tasks, 'task')}{retries}, on {several(len(slots), 'slot')} "
         f"({', '.join(slots) if len(slots) < 7 else f'{slots[0]} to {slots[-1]}'}), over "
         f"{seconds(span)}. States: {_counted(made['state'])}. The slots were busy {busy:.0f} % of the time. The "
         f"longest attempt was {longest['task_id']} on {longest['slot_id']} with "
-        f"{seconds(float(longest['duration_s']))}. Cost: {money}."
+        f"{seconds(float(longest['duration_s']))}. "
+        f"{''.join(f'Tasks without a bar: {words}. ' for words in without)}Cost: {money}."
     )
     title = f"{_of(run_ids)}: {several(tasks, 'task')} on {several(len(slots), 'slot')} in {seconds(span)}"
     if attempts > MAX_POINTS:

@@ -21,7 +21,7 @@ def parser() -> VerbParser:
     options.add_argument("path", metavar="PATH", help="like answers.csv")
     options.add_argument("run", nargs="?", metavar="RUN", help="r12, or all; nothing for the last run")
     options.add_argument("--what", choices=EXPORTS, default="tasks", help=f"{', '.join(EXPORTS)}; tasks by default")
-    options.add_argument("--by", metavar="A,B", type=words, help="with --what cost: sum by these")
+    options.add_argument("--by", metavar="A,B", type=words, help="with --what cost or metrics: sum by these")
     options.add_argument("--columns", metavar="A,B", type=words, help="only these columns, in this order")
     options.add_argument("--force", action="store_true", help="replace a file that exists")
     return options

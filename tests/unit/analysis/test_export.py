@@ -319,11 +319,12 @@ def test_the_last_run_is_exported_unless_another_is_named(pool: Pool, tmp_path: 
         for name, given, what in (
             ("last", None, "tasks"), ("first", first, "tasks"), ("id", "r1", "tasks"), ("frame", first.frame, "tasks"),
             ("both", ["r2", "r1"], "tasks"), ("all", "all", "tasks"), ("attempts", "all", "attempts"),
-            ("runs", "all", "runs"), ("cost", "r1", "cost"),
+            ("runs", "all", "runs"), ("cost", "r1", "cost"), ("metrics", "all", "metrics"),
         )
     }  # fmt: skip
     assert counts == {
         "last": 1, "first": 2, "id": 2, "frame": 2, "both": 3, "all": 3, "attempts": 3, "runs": 2, "cost": 1,
+        "metrics": 1,
     }  # fmt: skip
     events = pd.read_csv(pool.export(tmp_path / "events.csv", "r2", what="events"))
     assert set(events["run_id"]) == {"r2"}
@@ -348,7 +349,7 @@ def test_columns_can_be_chosen(run: Run, tmp_path: Path) -> None:
         ({"path": "a.csv", "what": "taks"}, "did you mean 'tasks'"),
         ({"path": "a.csv", "columns": ["promt"]}, "did you mean 'prompt'"),
         ({"path": "a.csv", "columns": []}, "names no column"),
-        ({"path": "a.csv", "by": "model"}, "by= is for the export of cost"),
+        ({"path": "a.csv", "by": "model"}, "by= is for the export of cost and metrics"),
     ],
 )
 def test_what_cannot_be_exported_is_said_and_writes_nothing(
