@@ -201,6 +201,23 @@ def test_names_of_slots_do_not_bind_a_replay_to_them(tmp_path: Path) -> None:
     assert (replayed["state"] == "completed").all()
 
 
+def test_a_timeout_comes_back_as_one_and_a_cancelled_task_does_not(tmp_path: Path, held: Held) -> None:
+    """What the pool's own clock stopped is an answer of sorts; what a person stopped was never answered."""
+    tape = tmp_path / "tape.ndjson"
+    with Pool(slots=2, backend=held.backend, store=":memory:", record=tape) as pool:
+        recorded = pool.fan_out(["a saga"], timeout_s=0.1).frame
+        task = pool.submit("a poem")
+        wait_until(lambda: str(task.state) == "running")
+        pool.cancel(task.id)
+        pool.wait()
+    with Pool(slots=2, backend="replay", cassette=tape, store=":memory:") as pool:
+        replayed = pool.fan_out(["a saga"], timeout_s=0.1).frame
+        with pytest.raises(TaskFailed, match="Not on the tape"):
+            pool.run("a poem")
+    same(recorded, replayed)
+    assert list(replayed["error_type"]) == ["wall_timeout"]
+
+
 # -- with pool.cassette(...) -------------------------------------------------------------------------------------------
 
 
