@@ -204,6 +204,7 @@ def warm_up() -> None:
     list_price(None)
 
 
+@lru_cache(maxsize=1)
 def prices_as_of() -> str:
     """Where the list prices are from, to be shown beside an estimate.
 

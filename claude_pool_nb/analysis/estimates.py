@@ -217,7 +217,14 @@ def quantile(degrees: int) -> float:
 
 
 def from_history(
-    seen: Sequence[Seen], options: ResolvedConfig, tasks: int, prompt_tokens: int, *, backend: str, unlike: float = 0.0
+    seen: Sequence[Seen],
+    options: ResolvedConfig,
+    tasks: int,
+    prompt_tokens: int,
+    *,
+    backend: str,
+    unlike: float = 0.0,
+    other_prompts: bool = False,
 ) -> Estimate:
     """What tasks will take by what such tasks took.
 
@@ -228,6 +235,8 @@ def from_history(
         prompt_tokens: Estimated tokens of all their prompts.
         backend: Whose prices hold.
         unlike: How far the new answers' mean length may be from the old ones', as a share.
+        other_prompts: True if these asked for something else: how their answers went with the length of the prompt
+            then says nothing, and only what is read counts.
 
     Example:
         >>> seen = [Seen(10, 1_100_000, 1000, 20, 0.5)] * 50
@@ -241,14 +250,17 @@ def from_history(
     mean_cost = fmean(one.cost_nano for one in seen)
     input_nano = price.tiers[0].input_pico / _PICO if price is not None else 0.0
     typical_x = max(fmean(xs), 1.0)
-    per_token = max(input_nano, 0.5 * mean_cost / typical_x)
+    open_to = 0.0 if other_prompts else 0.5 / typical_x
+    per_token = 0.0 if other_prompts else max(input_nano, open_to * mean_cost)
     cost = Fit.of(xs, [one.cost_nano for one in seen], slope=input_nano, slope_sd=per_token)
     cap = options.max_output_tokens
     written = [float(one.output_tokens) for one in seen]
-    output = Fit.of(xs, written, slope_sd=0.5 * fmean(written) / typical_x)
+    output = Fit.of(xs, written, slope_sd=open_to * fmean(written))
     read = [float(one.input_tokens) for one in seen]
-    took = Fit.of(xs, [one.duration_s for one in seen], slope_sd=0.5 * fmean(o.duration_s for o in seen) / typical_x)
-    nano = cost.sum_of(tasks, mean_x, unlike=unlike)
+    took = Fit.of(xs, [one.duration_s for one in seen], slope_sd=open_to * fmean(one.duration_s for one in seen))
+    output_nano = fmean(written) * price.tiers[0].output_pico / _PICO if price is not None else mean_cost
+    share = min(1.0, output_nano / mean_cost) if mean_cost > 0 else 1.0  # what is read is as known as ever
+    nano = cost.sum_of(tasks, mean_x, unlike=unlike * share)
     tokens = output.sum_of(tasks, mean_x, unlike=unlike)
     if cap is not None and not _has_tools(options):
         tokens = Range(min(tokens.low, tasks * cap), min(tokens.high, tasks * cap * 2))

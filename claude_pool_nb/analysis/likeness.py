@@ -143,15 +143,15 @@ class Past:
             if found := self._read(told, asked.options):
                 return History(found, Likeness.SAME, UNLIKE_TEXTS)
         if found := self._read(near, asked.options):
-            return History(found, Likeness.MODEL, self._unlike(found, asked.options))
+            return History(found, Likeness.MODEL, _unlike(found))
         return History()
 
     def _gather(self, tasks: Iterable[settled.TaskKind]) -> list[_Kind]:
         """The tasks by run and options."""
-        heads: dict[tuple[int, str], list[str]] = {}
-        first: dict[tuple[int, str], settled.TaskKind] = {}
+        heads: dict[tuple[int, str, str | None], list[str]] = {}
+        first: dict[tuple[int, str, str | None], settled.TaskKind] = {}
         for task in tasks:
-            key = task.run, task.overrides
+            key = task.run, task.overrides, task.model
             first.setdefault(key, task)
             heads.setdefault(key, []).append(task.head)
         known: dict[tuple[str, str], ResolvedConfig | None] = {}
@@ -195,11 +195,12 @@ class Past:
         if not kinds:
             return []
         fixed = fixed_tokens(options, backend=self._backend)
-        wanted = {(kind.run, kind.overrides): kind.fixed - fixed for kind in kinds}
+        wanted = {(kind.run, kind.overrides, kind.model): kind.fixed - fixed for kind in kinds}
         rows = settled.settled(self._ledger, sorted({kind.run for kind in kinds}), before_at=self._before_at)
         found = [
             Seen(
-                prompt_tokens=tokens_of_size(row.prompt_chars, row.prompt_bytes) + wanted[row.run, row.overrides],
+                prompt_tokens=tokens_of_size(row.prompt_chars, row.prompt_bytes)
+                + wanted[row.run, row.overrides, row.model],
                 cost_nano=row.cost_nano,
                 input_tokens=row.input_tokens,
                 output_tokens=row.output_tokens,
@@ -207,23 +208,18 @@ class Past:
                 group=row.run,
             )
             for row in rows
-            if (row.run, row.overrides) in wanted
+            if (row.run, row.overrides, row.model) in wanted
         ]
         return found if len(found) >= FEWEST else []
 
-    def _unlike(self, seen: Sequence[Seen], options: ResolvedConfig) -> float:
-        """How far the mean cost of other prompts may be off: as far as the means of runs differ, in what is written."""
-        groups: dict[int, list[int]] = {}
-        for one in seen:
-            groups.setdefault(one.group, []).append(one.output_tokens)
-        means = [math.log(fmean(each)) for each in groups.values() if len(each) >= 3 and any(each)]
-        spread = max(0.3, 1.3 * stdev(means)) if len(means) >= 4 else UNLIKE_PROMPTS
-        price = list_price(options.model, backend=self._backend)
-        cost = fmean(one.cost_nano for one in seen)
-        if price is None or cost <= 0:
-            return spread
-        written = fmean(one.output_tokens for one in seen) * price.tiers[0].output_pico / 1_000
-        return spread * min(1.0, written / cost)
+
+def _unlike(seen: Sequence[Seen]) -> float:
+    """How far the mean answer to other prompts may be off: as far as the means of runs differ from each other."""
+    groups: dict[int, list[int]] = {}
+    for one in seen:
+        groups.setdefault(one.group, []).append(one.output_tokens)
+    means = [math.log(fmean(each)) for each in groups.values() if len(each) >= 3 and any(each)]
+    return max(0.3, 1.3 * stdev(means)) if len(means) >= 4 else UNLIKE_PROMPTS
 
 
 @lru_cache(maxsize=1024)

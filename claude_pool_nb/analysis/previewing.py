@@ -296,7 +296,13 @@ def _estimate(lot: Lot, tokens: Sequence[int], backend: str) -> Estimate:
     history = lot.history
     if history.seen:
         return from_history(
-            history.seen, lot.options[0], len(tokens), sum(tokens), backend=backend, unlike=history.unlike
+            history.seen,
+            lot.options[0],
+            len(tokens),
+            sum(tokens),
+            backend=backend,
+            unlike=history.unlike,
+            other_prompts=history.likeness is Likeness.MODEL,
         )
     return Estimate.widest([from_list_price(one, tokens, backend=backend) for one in lot.options])
 
