@@ -84,7 +84,7 @@ class Seen:
     output_tokens: int
     """Tokens written."""
     duration_s: float
-    """Seconds that it held a slot."""
+    """Seconds that it held a slot, until that was free for the next."""
     group: int = 0
     """The run it was in."""
 

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from statistics import fmean, stdev
+from itertools import pairwise
+from statistics import fmean, median, stdev
 from typing import Any, Final
 
 from claude_pool_nb.analysis.estimates import Seen
@@ -197,6 +198,7 @@ class Past:
         fixed = fixed_tokens(options, backend=self._backend)
         wanted = {(kind.run, kind.overrides, kind.model): kind.fixed - fixed for kind in kinds}
         rows = settled.settled(self._ledger, sorted({kind.run for kind in kinds}), before_at=self._before_at)
+        between_s = between_tasks_s(rows)
         found = [
             Seen(
                 prompt_tokens=tokens_of_size(row.prompt_chars, row.prompt_bytes)
@@ -204,13 +206,22 @@ class Past:
                 cost_nano=row.cost_nano,
                 input_tokens=row.input_tokens,
                 output_tokens=row.output_tokens,
-                duration_s=row.duration_s,
+                duration_s=row.duration_s + between_s,
                 group=row.run,
             )
             for row in rows
             if (row.run, row.overrides, row.model) in wanted
         ]
         return found if len(found) >= FEWEST else []
+
+
+def between_tasks_s(rows: Sequence[settled.SettledTask]) -> float:
+    """What a slot usually takes from the end of a task to the start of the next one of the run, to be made clean."""
+    by_slot: dict[tuple[int, str], list[tuple[float, float]]] = {}
+    for row in rows:
+        by_slot.setdefault((row.run, row.slot_id), []).append((row.started_at, row.finished_at))
+    gaps = [max(0.0, after[0] - before[1]) for times in by_slot.values() for before, after in pairwise(sorted(times))]
+    return median(gaps) if gaps else 0.0  # a pause of the pool is none of them
 
 
 def _unlike(seen: Sequence[Seen]) -> float:

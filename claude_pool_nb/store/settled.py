@@ -85,7 +85,13 @@ class SettledTask:
     output_tokens: int
     """Tokens written."""
     duration_s: float
-    """Seconds that it held a slot."""
+    """Seconds of its attempts."""
+    slot_id: str
+    """Where it ran (last)."""
+    started_at: float
+    """When its first attempt started."""
+    finished_at: float
+    """When its last attempt ended."""
 
 
 def kinds(ledger: Ledger, backend: str, *, before: int | None = None) -> tuple[dict[int, RunKind], list[TaskKind]]:
@@ -166,6 +172,9 @@ def settled(ledger: Ledger, runs: Sequence[int], *, before_at: float | None = No
             func.sum(read),
             func.sum(attempt.output_tokens),
             func.sum(func.coalesce(attempt.duration_s, 0.0)),
+            func.max(attempt.slot_id),
+            func.min(attempt.started_at),
+            func.max(func.coalesce(attempt.finished_at, attempt.started_at)),
         )
         .select_from(some.join(schema.attempt, and_(attempt.run == some.c.run, attempt.task == some.c.number)))
         .group_by(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from claude_pool_nb.analysis.likeness import frame_of, is_alike, model_key
+from claude_pool_nb.analysis.likeness import between_tasks_s, frame_of, is_alike, model_key
+from claude_pool_nb.store.settled import SettledTask
 
 REVIEWS = [f"Classify this review as positive or negative: the {thing} was fine" for thing in ("food", "room", "bed")]
 
@@ -45,3 +46,15 @@ def test_names_of_one_model() -> None:
     assert model_key("opus", "claude") == model_key(None, "claude")
     assert model_key("claude-nobody-knows-9", "claude") == "claude-nobody-knows-9"
     assert model_key("haiku", "demo") != model_key("sonnet", "demo")
+
+
+def test_a_slot_is_held_until_it_is_clean_again() -> None:
+    """What passes between two tasks of a slot counts; the one long pause of the pool does not."""
+
+    def task(slot: str, begun: float, ended: float) -> SettledTask:
+        return SettledTask(1, "prompt", None, "{}", 10, 10, 1, 1, 1, ended - begun, slot, begun, ended)
+
+    times = [(0.0, 1.0), (1.25, 2.0), (2.25, 3.0), (603.0, 604.0), (604.25, 605.0)]
+    rows = [task("s1", *both) for both in times] + [task("s2", 0.5, 1.5)]
+    assert between_tasks_s(rows) == pytest.approx(0.25)
+    assert between_tasks_s(rows[-1:]) == 0.0
