@@ -41,7 +41,7 @@ def blocks(text: str) -> list[Block]:
 def steady(output: str) -> str:
     """An output without what differs between two runs: times, dates, slots that start, spaces at the ends of lines."""
     output = output.replace(" starting\n", " idle\n")
-    output = re.sub(r"\d+\.\d s\b", "N s", output)
+    output = re.sub(r"\d+\.\d+ s\b", "N s", output)
     output = re.sub(r"\d{4}-\d\d-\d\d", "DATE", output)
     return "\n".join(line.rstrip() for line in output.strip().splitlines())
 
