@@ -24,16 +24,16 @@ KINDS = ("gantt", "cost", "budget", "latency")
 WIDTH = 560
 """Pixels of the area of a plot."""
 _STATES = {
-    "completed": ("#2c7fb8", "circle"),
-    "failed": ("#d1550a", "cross"),
-    "interrupted": ("#a05fb0", "square"),
-    "cancelled": ("#7d7d7d", "diamond"),
-    "running": ("#168a62", "triangle-right"),
+    "completed": ("#2d799c", "circle"),
+    "failed": ("#e77331", "cross"),
+    "interrupted": ("#b267d3", "square"),
+    "cancelled": ("#79787d", "diamond"),
+    "running": ("#28aa6d", "triangle-right"),
 }
-_BAR, _PALE = "#2c7fb8", "#7fb6da"
+_BAR, _PALE = "#2d799c", "#86b9d0"
 _GREY = "#8a8a8a"
 _PARTS = ("spent", "forecast")
-_WARN, _WALL = "#b8790a", "#d1550a"
+_WARN, _WALL = "#b8790a", "#d9601c"
 _UNITS = ((300, 1, "seconds"), (7200, 60, "minutes"), (3 * 86400, 3600, "hours"), (float("inf"), 86400, "days"))
 
 
