@@ -377,8 +377,6 @@ def on_slots(estimates: Sequence[Estimate], slots: int) -> Range | None:
     if not estimates:
         return Range(0.0, 0.0)
     tasks = sum(one.tasks for one in estimates)
-    if not tasks:
-        return Range(0.0, 0.0)
     work = Range(sum(one.work_s.low for one in estimates), sum(one.work_s.high for one in estimates))
     busy = min(slots, tasks)
     # No slot has nothing to do before the last task was taken; from then on it takes as long as the longest one.

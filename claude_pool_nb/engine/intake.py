@@ -244,38 +244,31 @@ class Intake:
                 created_at=now,
             )
             made.append(self._spec(record, prompt, plan))
-        for at, answer in self.known(prompts, overrides, samples).items():
-            made[at] = replace(made[at], answer=answer)
-        return tuple(made)
+        return self.answered(made)
 
-    def known(
-        self, prompts: Sequence[str], overrides: Sequence[TaskOverrides], samples: Sequence[int] | None = None
-    ) -> dict[int, EarlierAnswer]:
-        """What the ledger has for tasks with `cache` whose request was answered before, by their positions.
-
-        Args:
-            prompts: checked texts.
-            overrides: the options of each; equal ones had better be one object.
-            samples: which sample of its row each is; the first by default.
+    def answered(self, specs: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
+        """The same specs; those with `cache` whose request was answered before have that answer.
 
         Raises:
-            ConfigError: options contradict each other.
             StoreError: the ledger cannot be read.
         """
-        if self.find_answers is None:
-            return {}
-        options: dict[int, tuple[ResolvedConfig, ...]] = {}
-        wanted: dict[int, list[str]] = {}
-        for at, (prompt, mine) in enumerate(zip(prompts, overrides, strict=True)):
-            if id(mine) not in options:
-                options[id(mine)] = tuple(one for one in self.wherever(mine) if one.cache)
-            if options[id(mine)] and redact(prompt) == prompt:
-                sample = samples[at] if samples is not None else 0
-                names = (self.requests.name(prompt, one, sample) for one in options[id(mine)])
-                wanted[at] = [name for name in names if name is not None]
-        found = self.find_answers({name for names in wanted.values() for name in names}) if wanted else {}
-        answers = {at: next((found[name] for name in names if name in found), None) for at, names in wanted.items()}
-        return {at: answer for at, answer in answers.items() if answer is not None}
+        wanted: dict[str, set[str]] = {}
+        for spec in specs:
+            task = spec.record
+            if self.find_answers is not None and self.options_of(task.id).cache:
+                note = self._notes[task.id]
+                options = self._wherever(note.overrides, task.role, self.options_of(task.id), note.config)
+                wanted[task.id] = set(filter(None, (self.request_of(task, each) for each in options)))
+        if self.find_answers is None or not any(wanted.values()):
+            return tuple(specs)
+        found = self.find_answers({name for names in wanted.values() for name in names})
+        answers = (
+            next((found[name] for name in wanted.get(spec.record.id, ()) if name in found), None) for spec in specs
+        )
+        return tuple(
+            spec if answer is None else replace(spec, answer=answer)
+            for spec, answer in zip(specs, answers, strict=True)
+        )
 
     def _plan(self, overrides: TaskOverrides, config: PoolConfig | None = None) -> _Plan:
         options = self.resolve(overrides, None, config)

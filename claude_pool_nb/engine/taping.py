@@ -34,6 +34,8 @@ async def insert(engine: Engine, path: str, *, mode: str, speed: str) -> Cassett
     cassette = await asyncio.to_thread(Cassette, path, mode, backend=None if name == "replay" else name, speed=speed)
     taped = CassetteBackend(cassette, inner)
     engine.backend = taped
+    for warning in cassette.warnings:
+        engine.watchers.warn(warning)
     for runner in engine.runners.values():
         _wrap(engine, runner, taped)
     return taped

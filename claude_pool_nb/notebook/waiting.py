@@ -151,11 +151,9 @@ def pass_gate(call: Call, preview: Callable[[], Preview]) -> None:
     if pool.backend != "claude" or call.args.yes:
         return
     seen = preview()
-    price = (
-        "at an unknown price" if seen.cost is None else f"at {price_span(round(seen.cost.low), round(seen.cost.high))}"
-    )
-    tasks -= seen.cached
-    add = "add --yes to go on, or --dry-run to see more"
+    tasks, cost = seen.tasks - seen.cached, seen.cost
+    price = "at an unknown price" if cost is None else f"at {price_span(round(cost.low), round(cost.high))}"
+    add = f"add --yes to go on{', or --dry-run to see more' if hasattr(call.args, 'dry_run') else ''}"
     if tasks > FREE_TASKS:
         raise SpendGate(f"These are {count(tasks, 'task')}, {price}; {add}.")
     left = pool.budget.left_nano

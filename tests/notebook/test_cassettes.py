@@ -31,6 +31,8 @@ def test_one_line_makes_a_notebook_replay(run_cell: Runner, tmp_path: Path) -> N
     assert replayed[0].value.output == recorded[0].value.output
     assert "no model was asked" in result_text(replayed[0].value)
     assert replayed[1].value == recorded[1].value
+    doctor = run_cell("found = %pool doctor\nfound.astype(str).to_string()").value
+    assert "none needed for a replay" in doctor
     missing = run_cell("%pool run Write a haiku about dust.").error
     assert isinstance(missing, TaskFailed)
     assert "'rust.' on the tape, 'dust.' asked" in str(missing)

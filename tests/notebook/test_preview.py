@@ -102,3 +102,16 @@ def test_the_gate_lets_pass_what_the_ledger_answers(demo: Runner, monkeypatch: p
     seen = demo("%pool fan_out --dry-run --cache ['a poem'] * 101").value
     assert (seen.cached, seen.high_usd) == (101, 0.0)
     assert demo("%pool fan_out --cache ['a poem'] * 101").value["cached"].all()
+
+
+def test_a_retry_with_another_model_is_priced_as_that(demo: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate sees the prompts and options that would be sent again, not those of the first time."""
+    demo("df = %pool fan_out ['[[fail]] ' + 'word ' * 2000] * 99 --retry-attempts 1")
+    demo("%pool budget 60")
+    monkeypatch.setattr(Pool, "backend", "claude")
+    assert demo("%pool retry --max-output-tokens 10").error is None
+    dear = demo("%pool retry -m sonnet --max-output-tokens 10000 --state all")
+    assert isinstance(dear.error, SpendGate)
+    assert "99 tasks, at $" in str(dear.error)
+    assert "--yes" in str(dear.error)
+    assert "--dry-run" not in str(dear.error)

@@ -12,7 +12,8 @@ from claude_pool_nb.notebook.live.follow import Follower
 from claude_pool_nb.notebook.live.mode import Mode, decide
 from claude_pool_nb.notebook.live.picture import picture_html
 from claude_pool_nb.notebook.live.progress import Progress
-from claude_pool_nb.notebook.live.render import cards, header, line
+from claude_pool_nb.notebook.live.render import budget, cards, failures, header, line
+from claude_pool_nb.notebook.live.strip import LETTERS, MAX_CELLS, Strip
 from claude_pool_nb.pool import Pool
 from claude_pool_nb.records import (
     AttemptState,
@@ -135,6 +136,115 @@ def test_nobody_watches_a_test(monkeypatch: object) -> None:
     assert decide("auto", None) is Mode.STATIC
     assert decide("widget", None) is Mode.STATIC
     assert decide("off", None) is Mode.OFF
+
+
+def test_an_attempt_is_paid_for_once_however_late_its_event_comes() -> None:
+    """What the view began with already held the first attempt's cost; only the one that ran is added."""
+    progress = Progress("r1", clock=Clock())
+    running = TaskRecord("r1.1", "r1", 1, "a", TaskState.RUNNING, attempts=2, cost_nano=300)
+    done = TaskRecord("r1.2", "r1", 2, "b", TaskState.COMPLETED, attempts=1, cost_nano=50)
+    progress.seed([running, done])
+    for task, attempt, cost in (("r1.1", 1, 300), ("r1.2", 1, 50), ("r1.1", 2, 400)):
+        progress.feed(events.AttemptEnded(101, task, attempt, AttemptState.COMPLETED, TurnResult(cost_nano=cost)))
+    progress.catch_up()
+    assert progress.summary().cost_nano == 750
+
+
+def test_events_from_before_the_beginning_change_nothing_for_good() -> None:
+    """Events that were already in the records are told again, in their order: the counts end where they were."""
+    progress = Progress("r1", clock=Clock())
+    progress.feed(events.TaskRunning(101, "r1.1", 1, "s1", 0))
+    progress.feed(events.TaskCompleted(102, "r1.1"))
+    progress.seed([TaskRecord("r1.1", "r1", 1, "a", TaskState.COMPLETED, attempts=1, cost_nano=5)])
+    progress.catch_up()
+    assert progress.counts == {"completed": 1}
+    assert progress.strip.letters() == "D"
+
+
+def test_a_pool_is_followed_over_its_runs() -> None:
+    """Runs that overlap are one picture; a run that begins when all is done begins a new one; a retry comes back."""
+    first = TaskRecord("r1.1", "r1", 1, "first")
+    progress = Progress(None, clock=Clock(), find=lambda task: replace(first, id=task, state=TaskState.FAILED))
+    for number in (1, 2):
+        tasks = tuple(TaskRecord(f"r{number}.{n}", f"r{number}", n, "x") for n in (1, 2))
+        progress.feed(events.RunAccepted(100, RunRecord(f"r{number}", "fan_out"), tasks))
+    progress.catch_up()
+    assert (progress.title, progress.counts) == ("r1, r2", {"pending": 4})
+    for task in ("r1.1", "r1.2", "r2.1", "r2.2"):
+        progress.feed(events.TaskFailed(101, task, FailureKind.TASK, "bad", "no good"))
+    progress.catch_up()
+    assert [reason.tasks for reason in progress.reasons(5)] == ["4 tasks, r2.2 the latest"]
+    progress.feed(events.RunAccepted(102, RunRecord("r3", "run"), (TaskRecord("r3.1", "r3", 1, "y"),)))
+    progress.catch_up()
+    assert (progress.title, progress.counts, progress.reasons(5)) == ("r3", {"pending": 1}, [])
+    progress.feed(events.TaskCompleted(103, "r3.1"))
+    progress.feed(events.TaskReopened(104, "r1.1"))
+    progress.catch_up()
+    assert (progress.title, progress.counts) == ("r1", {"pending": 1})
+
+
+def test_why_tasks_wait_and_fail_is_told_while_they_do() -> None:
+    """Tasks behind a rate limit say so with the seconds left, and no more once they run; a retried failure is gone."""
+    limit = Failure(FailureKind.LIMIT, "http_429", "slow down")
+    progress, clock = _follow(
+        events.TaskWaiting(101, "r1.1", 108, limit),
+        events.TaskWaiting(101, "r1.2", 112, limit),
+        events.TaskFailed(101, "r1.3", FailureKind.REQUEST, "http_400", "<b>bad</b> prompt"),
+    )
+    assert progress.waits() == ["2 for the rate limit (8.0 s)"]
+    assert "2 for the rate limit" in header(progress)
+    assert "&lt;b&gt;bad" in failures(progress)
+    clock.now = 110
+    progress.feed(events.TaskRunning(110, "r1.1", 2, "s1", 0))
+    progress.feed(events.TaskReopened(110, "r1.3"))
+    progress.catch_up()
+    assert progress.waits() == ["1 for the rate limit (2.0 s)"]
+    assert failures(progress) == ""
+
+
+@given(
+    st.integers(1, 900),
+    st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(sorted(LETTERS))), max_size=300),
+)
+def test_the_strip_counts_every_task_once(total: int, changes: list[tuple[int, str]]) -> None:
+    """However many tasks and changes: at most 200 cells, and each is what its own tasks are."""
+    strip, states = Strip(), ["pending"] * total
+    for state in states:
+        strip.add(state)
+    for place, state in changes:
+        strip.change(place % total, states[place % total], state)
+        states[place % total] = state
+    letters, each = strip.letters(), strip.tasks_per_cell
+    assert len(letters) == -(-total // each) <= MAX_CELLS
+    for cell, letter in enumerate(letters):
+        mine = states[cell * each : (cell + 1) * each]
+        if letter == "f":
+            assert 0 < mine.count("failed") < len(mine)
+        else:
+            assert letter in {LETTERS[state] for state in mine}
+        assert (letter == "R") == ("running" in mine)
+
+
+def test_what_a_model_writes_is_text() -> None:
+    """Tags, event handlers, colours of a terminal, turned-round words, a line of a megabyte: all stays short text."""
+    nasty = "<script>1</script><img onerror=x>\x1b[31m\u202e" + "x" * 1_000_000
+    progress = Progress("r1", clock=Clock())
+    progress.seed([TaskRecord("r1.1", "r1", 1, nasty)], slots=[SlotRecord("s1", SlotState.BUSY, task_id="r1.1")])
+    progress.act("s1", "uses " + "<i>", nasty[:2000])
+    progress.feed(events.TaskFailed(101, "r1.1", FailureKind.TASK, "bad", nasty))
+    progress.catch_up()
+    page = cards(list(progress.slots.values()), 102, tails=True) + failures(progress) + picture_html(progress)
+    assert len(page) < 6_000
+    for sign in ("<script", "<img", "<i>", "\x1b", "\u202e"):
+        assert sign not in page
+
+
+def test_a_scarce_budget_is_warned_of_in_words() -> None:
+    """From four fifths on, the bar says how much is spent; money that is reserved is no warning."""
+    record = BudgetRecord(1, "nb", limit_nano=1_000, spent_nano=799, reserved_nano=200)
+    assert "⚠" not in budget(record)
+    assert "⚠ 80 % is spent" in budget(replace(record, spent_nano=800))
+    assert "no limit" in budget(replace(record, limit_nano=None))
 
 
 def test_the_view_says_that_the_prompt_cache_is_warmed() -> None:

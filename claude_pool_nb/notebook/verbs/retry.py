@@ -95,7 +95,7 @@ def run_again(call: Call, again: Again) -> pd.DataFrame | Preview:
 
         if call.args.dry_run:
             return preview()
-        pass_gate(call, len(again.tasks), preview)
+        pass_gate(call, preview)
     return frame_of(call, lambda: call.pool.reopen(again, wait=False))
 
 

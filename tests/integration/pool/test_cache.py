@@ -198,12 +198,12 @@ def test_samples_are_answers_of_their_own(make_pool: MakePool) -> None:
 
 
 def test_a_preview_knows_what_is_free(make_pool: MakePool) -> None:
-    """What the ledger answers is in no estimate, and said; without cache it is."""
+    """What the ledger answers costs nothing, and is said; without cache it costs."""
     pool = make_pool(numbered())
     pool.map(["x", "y"], "{{ value }}")
     preview = pool.preview(["x", "y", "z"], "{{ value }}", cache=True)
-    assert (preview.tasks, preview.cached, preview.estimate["tasks"].tolist()) == (3, 2, [1])
-    assert "2 of 3 tasks answered before" in repr(preview)
+    assert (preview.tasks, preview.cached) == (3, 2)
+    assert "2 of 3 tasks answered from the ledger" in repr(preview)
     free = pool.preview(["x", "y"], "{{ value }}", cache=True)
     assert (free.low_usd, free.high_usd, free.seconds_high, free.cached) == (0.0, 0.0, 0.0, 2)
     assert pool.preview(["x", "y"], "{{ value }}").cached == 0

@@ -259,6 +259,18 @@ def test_a_block_waits_for_the_turns_that_run(tmp_path: Path, held: Held, make_p
     assert '"early"' not in text
 
 
+def test_a_tape_whose_recording_was_killed_says_so_in_the_pool(tmp_path: Path, make_pool: MakePool) -> None:
+    """What was cut off is told once, and the rest is played."""
+    tape = tmp_path / "tape.ndjson"
+    with Pool(backend=ScriptedBackend(), store=":memory:", record=tape) as pool:
+        pool.run("a")
+    tape.write_bytes(tape.read_bytes() + b'{"recording": "all"}\n{"prompt": "b", "mod')
+    pool = make_pool()
+    with pool.cassette(tape):
+        assert pool.run("a").output == "a"
+    assert any("cut off" in warning for warning in pool.warnings)
+
+
 def test_an_error_in_a_block_takes_the_cassette_out(tmp_path: Path, make_pool: MakePool) -> None:
     """The exception goes through, the tape is in order, and the pool goes on without it."""
     pool = make_pool()
