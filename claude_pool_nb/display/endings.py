@@ -134,7 +134,7 @@ def slots_picture(spans: Sequence[Span], *, columns: int = COLUMNS) -> str:
             for at in range(first, last):
                 cells[at] = mark if cells[at] != "✕" or last - first > 1 else "✕"
         cost = money(sum(span.cost_nano for span in by_slot[name]))
-        said = ", ".join(f"{n:,} {state}" for state, n in ends.items())
+        said = ", ".join(f"{ends[state]:,} {state}" for state in sorted(ends, key=list(_ENDS).index))
         lines.append(f"{name:<{width}} {''.join(cells)}  {said}  {cost}")
     took = seconds(end - begin)
     lines.append(f"{'':<{width}} 0 s{took:>{max(1, columns - 3) if columns > 10 else len(took) + 2}}")

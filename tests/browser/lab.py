@@ -233,11 +233,16 @@ class Page:
         self.page.keyboard.press("Escape")
         self.page.keyboard.press("Control+s")
         deadline = time.monotonic() + 20
-        while self.path.stat().st_mtime_ns == before:
+        while True:
             assert time.monotonic() < deadline, "the notebook was not saved"
+            if self.path.stat().st_mtime_ns != before:
+                try:
+                    content: dict[str, Any] = json.loads(self.path.read_text())
+                except json.JSONDecodeError:  # it is being written
+                    pass
+                else:
+                    return content
             time.sleep(0.05)
-        content: dict[str, Any] = json.loads(self.path.read_text())
-        return content
 
     def picture(self, name: str, cell: int | None = None) -> None:
         """Keep a screenshot of a cell's output, or of the page, if screenshots are asked for."""

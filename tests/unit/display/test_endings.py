@@ -29,7 +29,7 @@ def test_the_picture_tells_neighbours_failures_and_gaps_apart() -> None:
     ]
     lines = slots_picture(spans, columns=10).splitlines()
     assert lines[0] == "s1  ██▓▓······  2 completed  $0.0020"
-    assert lines[1].startswith("s2  ········█░  1 running, 1 interrupted")
+    assert lines[1].startswith("s2  ········█░  1 interrupted, 1 running")
     assert lines[2].startswith("s10 ····✕✕····  1 failed")
 
 
