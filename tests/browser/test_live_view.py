@@ -142,11 +142,11 @@ def test_text_shows_what_slots_write(open_page: Open) -> None:
     assert page.cell(1).locator("pre").count() == 0
     page.click("Text", 1)
     page.shows(1, "writing")
-    page.page.wait_for_function("() => /long long/.test(document.querySelector('.cpn-c pre')?.innerText)")
+    page.page.wait_for_function("() => /long long/.test(document.querySelector('.cpn-g pre')?.innerText)")
     page.picture("cell-text", 1)
     assert page.cell(1).locator("img").count() == 0
     page.click("Text", 1)
-    page.page.wait_for_function("() => !document.querySelector('.cpn-c pre')")
+    page.page.wait_for_function("() => !document.querySelector('.cpn-g pre')")
     page.click("Cancel", 1)
     page.end(1, 10_000)
     assert page.page.title() != "1"
