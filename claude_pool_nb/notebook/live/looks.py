@@ -43,9 +43,11 @@ STYLE = (
     f".cpn ul.cpn-g>li{{border:1px solid {html.BORDER};border-left:4px solid {html.BORDER};border-radius:4px;"
     "padding:4px 9px;margin:0;min-width:0}"
     ".cpn-g p{margin:0;white-space:nowrap;overflow:hidden;text-overflow:ellipsis;min-height:1.45em}"
+    ".cpn-g p.cpn-b{white-space:normal;overflow-wrap:anywhere}"
     f".cpn-g u,.cpn-g p:nth-child(2){{{html.MUTED};text-decoration:none}}.cpn-g u:last-child{{float:right}}"
     ".cpn-g pre{font:11px/1.4 var(--jp-code-font-family,monospace);white-space:pre-wrap;overflow-wrap:anywhere;"
-    "height:4.2em;overflow:hidden;margin:3px 0 1px;color:inherit;background:none}"
+    "height:4.2em;overflow:hidden;margin:3px 0 1px;color:inherit;background:none;"
+    "display:flex;flex-direction:column;justify-content:flex-end}"  # its end is what is seen
     ".cpn ul>li.cpn-busy{border-left-color:#1558b0}.cpn ul>li.cpn-errored{border-left-color:#b3261e}"
     ".cpn ul>li.cpn-starting,.cpn ul>li.cpn-resetting{border-left-style:dashed}"
     ".cpn ul.cpn-f{margin:2px 0;padding:0;list-style:none}.cpn-f li{margin:0;overflow-wrap:anywhere}"
