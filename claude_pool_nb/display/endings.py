@@ -96,7 +96,7 @@ class RunEnding:
         table = html.table(["task", "state", "prompt", "answer"], rows)
         table = table.replace('scope="col"', 'scope="col" style="text-align:left"')
         body = f"<details>{shown}{picture}<div style='overflow-x:auto'>{table}</div></details>"
-        return line + html.box(body, label=f"slots and first answers of run {self.summary.run_id}")
+        return line + html.box(body, label="slots and first answers")
 
 
 def _cell(text: str) -> str:
