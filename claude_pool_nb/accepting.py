@@ -52,7 +52,7 @@ class Accepting(Views):
         Raises:
             TaskFailed: it did not complete; `.result` holds what there is of it.
         """
-        task = await self._accept_one("run", prompt, overrides)
+        task = await self.submit(prompt, verb="run", **overrides)
         return await self.result(task.id)
 
     async def submit(self, prompt: str, *, verb: str = "submit", **overrides: Any) -> Task:
@@ -63,7 +63,13 @@ class Accepting(Views):
             verb: The word under which its run is listed.
             **overrides: Options for it.
         """
-        return await self._accept_one(verb, prompt, overrides)
+
+        def design() -> Design:
+            return Design.of_prompts([prompt], verb=verb, **overrides)
+
+        # Reading a schema from a type imports pydantic, for which the loop does not wait.
+        run = await self.accept(await asyncio.to_thread(design) if "schema" in overrides else design(), wait=False)
+        return self.get_task(f"{run.id}.1")
 
     async def fan_out(
         self, prompts: Any, *, grid: Mapping[str, Any] | None = None, n: int = 1, wait: bool = True, **overrides: Any
@@ -72,8 +78,11 @@ class Accepting(Views):
 
         Takes the arguments of `Pool.fan_out`; see there.
         """
-        design = Design.of_prompts(prompts, grid=grid, n=n, **overrides)
-        return await self.accept(design, wait=wait)
+
+        def design() -> Design:
+            return Design.of_prompts(prompts, grid=grid, n=n, **overrides)
+
+        return await self.accept(await asyncio.to_thread(design), wait=wait)
 
     async def map(
         self,
@@ -105,10 +114,6 @@ class Accepting(Views):
             return Design.of_map(data, template, grid=grid, n=n, variables=variables, **overrides)
 
         return await self.accept(await asyncio.to_thread(render), wait=wait)
-
-    async def _accept_one(self, verb: str, prompt: str, overrides: Mapping[str, Any]) -> Task:
-        run = await self.accept(Design.of_prompts([prompt], verb=verb, **overrides), wait=False)
-        return self.get_task(f"{run.id}.1")
 
     async def accept(self, design: Design, *, wait: bool = True) -> Run:
         """Run what a `Design` asks for.

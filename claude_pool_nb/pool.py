@@ -246,8 +246,9 @@ class Pool(Cassettes, PoolReopening, PoolViews):
             ...     pool.run("Count the words: one two three", tags=["count"]).output
             '3'
         """
-        task = self._call(self.aio._accept_one("run", prompt, overrides), then_waits=True)
-        return self.result(task.id)
+        design = Design.of_prompts([prompt], verb="run", **overrides)
+        run = self._call(self.aio.accept(design, wait=False), then_waits=True)
+        return self.result(f"{run.id}.1")
 
     def submit(self, prompt: str, *, verb: str = "submit", **overrides: Any) -> Task:
         """Accept one prompt and return at once; it is in the ledger by then.
@@ -264,7 +265,8 @@ class Pool(Cassettes, PoolReopening, PoolViews):
             ...     task.id, str(task.result().state)
             ('r1.1', 'completed')
         """
-        return self._call(self.aio.submit(prompt, verb=verb, **overrides))
+        run = self.accept(Design.of_prompts([prompt], verb=verb, **overrides), wait=False)
+        return self.aio.get_task(f"{run.id}.1")
 
     def fan_out(
         self, prompts: Any, *, grid: Mapping[str, Any] | None = None, n: int = 1, wait: bool = True, **overrides: Any

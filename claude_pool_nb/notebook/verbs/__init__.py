@@ -106,6 +106,7 @@ def overview() -> str:
         "",
         "Options come before a prompt, which is taken as it is written: %pool run -m haiku What is Rust?",
         "A long prompt is the body of a cell that begins with %%pool run; %%pool fan_out takes many, with --- between.",
+        "%%pool fan_out --over df --grid model=haiku,sonnet fills a template, Classify {{ text }}, with every row.",
         "Every verb returns a value (df = %pool fan_out prompts) and takes --into NAME.",
         "%pool help VERB shows the options of a verb. Without an account: %pool start --backend demo.",
     ]

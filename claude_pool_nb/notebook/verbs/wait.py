@@ -34,4 +34,8 @@ def run(call: Call) -> pd.DataFrame | TaskResult:
     frame = None
     for each in open_runs(call.pool):
         frame = frame_of(call, partial(call.pool.get_run, each.id))
-    return call.pool.tasks() if frame is None else frame
+    if frame is not None:
+        return frame
+    if call.pool.last is not None:
+        call.pool.wait(call.pool.last)  # it has ended; the ledger, which is read next, may not have been told all yet
+    return call.pool.tasks()
