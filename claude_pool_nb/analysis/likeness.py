@@ -1,7 +1,8 @@
 """Which earlier tasks are like the new ones, so that what they took tells what these will take.
 
 Tasks are of one kind when they ask the same model with the same options, and their prompts were made from the same
-template (or share the words that a template would leave in all of them, or are the same prompts again). Where there
+template (or share the words that a template would leave in all of them, or are the same prompts again, or many texts
+that have nothing in common but their instructions or their length, as rows of one collection have). Where there
 are none of the kind, tasks of the same model, profile and tools with other prompts serve, and count for what they are
 worth: their answers may be several times longer or shorter.
 
@@ -37,9 +38,12 @@ UNLIKE_PROMPTS: Final = 0.5
 """How far the mean answer to prompts of another kind may be off, as a share, where runs do not show it."""
 UNLIKE_TEXTS: Final = 0.1
 """The same for other texts under the same instructions."""
+COLLECTION: Final = 10
+"""So many different texts may be of one collection."""
 SAMPLE: Final = 40
 """So many prompts are looked at to find what they have in common."""
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[^\W\d_]{4,}")
+"""Shorter words (the, and, of) are in every text, whoever made it."""
 
 
 class Likeness(StrEnum):
@@ -138,10 +142,15 @@ class Past:
         ]
         if found := self._read(same, asked.options):
             return History(found, Likeness.SAME)
-        if not new_frame and _is_told(asked.options):
-            # Texts with nothing in common but the instructions beside them.
-            told = [kind for kind in near if kind.options == mine and not frame_of(kind.heads)]
-            if found := self._read(told, asked.options):
+        if not new_frame:
+            # Texts with nothing in common but the instructions beside them, or the collection that they are from.
+            told = _is_told(asked.options)
+            texts = [
+                kind
+                for kind in near
+                if kind.options == mine and not frame_of(kind.heads) and (told or is_collection(heads, kind.heads))
+            ]
+            if found := self._read(texts, asked.options):
                 return History(found, Likeness.SAME, UNLIKE_TEXTS)
         if found := self._read(near, asked.options):
             return History(found, Likeness.MODEL, _unlike(found))
@@ -307,6 +316,20 @@ def frame_of(heads: Sequence[str]) -> frozenset[str]:
         for word in set(_WORD.findall(head.lower())):
             counts[word] = counts.get(word, 0) + 1
     return frozenset(word for word, number in counts.items() if number >= 0.8 * len(heads))
+
+
+def is_collection(heads: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether many different texts, and many others, may well be of one collection: they are about as long.
+
+    Example:
+        >>> texts, longer = ["ab" * n for n in range(10, 30)], ["ab" * n for n in range(20, 60)]
+        >>> is_collection(texts, texts[5:]), is_collection(texts, texts[:5]), is_collection(texts, longer)
+        (True, False, False)
+    """
+    if min(len(heads), len(others)) < COLLECTION:
+        return False
+    lengths = sorted((fmean(map(len, heads)), fmean(map(len, others))))
+    return lengths[1] <= 1.5 * lengths[0]
 
 
 def is_alike(heads: Sequence[str], frame: frozenset[str], others: Sequence[str]) -> bool:

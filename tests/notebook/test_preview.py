@@ -110,8 +110,9 @@ def test_a_retry_with_another_model_is_priced_as_that(demo: Runner, monkeypatch:
     demo("%pool budget 60")
     monkeypatch.setattr(Pool, "backend", "claude")
     assert demo("%pool retry --max-output-tokens 10").error is None
-    dear = demo("%pool retry -m sonnet --max-output-tokens 10000 --state all")
+    line = "%pool retry -m sonnet --max-output-tokens 10000 --state all"
+    dear = demo(line)
     assert isinstance(dear.error, SpendGate)
     assert "99 tasks, at $" in str(dear.error)
     assert "--yes" in str(dear.error)
-    assert "--dry-run" not in str(dear.error)
+    assert list(shown(demo(f"{line} --dry-run").value).estimate["model"]) == ["demo-large"]

@@ -142,14 +142,18 @@ def test_other_prompts_are_worth_less_than_such_tasks(tmp_path: Path) -> None:
 
 
 def test_a_template_is_known_again(tmp_path: Path) -> None:
-    """Texts that share no word are of one kind when one template made them, or one system prompt stands before them."""
+    """Texts that share no word are of one kind when one template made them, one system prompt stands before them, or
+    they are many and of one length.
+    """
     texts = [" ".join(chr(97 + (at * 7 + k) % 26) * 5 for k in range(4)) for at in range(40)]
     with Pool(slots=4, backend=scripted(), store=tmp_path / "ledger.db", model=HAIKU) as pool:
         pool.map(texts, "{{ value }}")
         pool.fan_out(texts, system_prompt="Translate.")
         assert "such task" in repr(pool.preview(texts[::-1], "{{ value }}"))
         assert "such task" in repr(pool.preview([text[::-1] for text in texts], system_prompt="Translate."))
-        assert "other prompts" in repr(pool.preview([text[::-1] for text in texts]))
+        assert "such task" in repr(pool.preview([text[::-1] for text in texts]))
+        assert "other prompts" in repr(pool.preview([text * 3 for text in texts]))
+        assert "other prompts" in repr(pool.preview(["zzz yyy", "xxx www"]))
 
 
 def test_failures_that_cost_nothing_are_no_history(tmp_path: Path) -> None:
