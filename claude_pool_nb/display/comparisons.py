@@ -273,10 +273,18 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _html_table(rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """A table whose first row and column are headings."""
     head, *body = rows
+    left = "text-align:left"
     times = {at for at, name in enumerate(head) if name.startswith("time")}
-    cells = [[html.volatile(c) if at in times else html.escape(c) for at, c in enumerate(row)] for row in body]
-    return html.table(list(head), cells, caption=caption)
+    title = f'<caption style="{left}">{html.escape(caption)}</caption>' if caption else ""
+    heads = "".join(f'<th scope="col" style="{left}">{html.escape(name)}</th>' for name in head)
+    lines = ""
+    for first, *rest in body:
+        cells = (html.volatile(c) if at in times else html.escape(c) for at, c in enumerate(rest, start=1))
+        lines += f'<tr><th scope="row" style="{left}">{html.escape(first)}</th>'
+        lines += "".join(f'<td style="{left}">{cell}</td>' for cell in cells) + "</tr>"
+    return f"<table>{title}<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
 
 
 # -- the frame ---------------------------------------------------------------------------------------------------------

@@ -408,6 +408,7 @@ def test_retry_of_nothing_says_so(demo: Runner) -> None:
         ("%%pool retry --rows 0\n{{ mood }}", ConfigError, "not kept with a run"),
         ("%pool retry --model haikku --rows 0", ConfigError, "haikku"),
         ("%pool retry --tag x", UsageError, "no option --tag"),
+        ("%pool retry --cache", UsageError, "no option --cache"),
     ],
 )
 def test_a_wrong_retry_is_one_line_and_spends_nothing(
