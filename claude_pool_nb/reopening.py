@@ -319,6 +319,4 @@ def _changes(overrides: Mapping[str, Any]) -> TaskOverrides | None:
                 f"{name} stays what it was when a task is tried again, because its attempts are counted under it; "
                 "make a new run to change it"
             )
-    if checked.cache is not None:
-        raise ConfigError("a task that is tried again is always asked, so cache has no effect here; leave it out")
     return checked

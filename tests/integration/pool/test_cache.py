@@ -163,7 +163,7 @@ def test_an_answer_that_was_given_again_can_be_asked_anew(make_pool: MakePool) -
     pool = make_pool(backend)
     pool.run("hello")
     again = pool.run("hello", cache=True)
-    with pytest.raises(ConfigError, match="always asked"):
+    with pytest.raises(ConfigError, match="always asks anew"):
         pool.get_run(again.run_id).retry(state="completed", cache=True)
     pool.get_run(again.run_id).retry(state="completed")
     task = pool.get_task(again.task_id)
