@@ -46,7 +46,7 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3
 _ACCENTS = "".join(chr(768 + at) for at in range(50) if 0x361F8_08029FDF >> at & 1)
 """What FTS5 takes for a part of the letter before it."""
 _SIGN = rf"(?:[^\w{_ACCENTS}]|_)"
-_PIECE = re.compile(rf"(?:[^\W_]|[{_ACCENTS}])+")
+_PIECE = re.compile(rf"[^\W_](?:[^\W_]|[{_ACCENTS}])*")
 _TABLES = (
     "CREATE TABLE search_task (doc INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, task INTEGER NOT NULL, "
     "UNIQUE (run, task))",
@@ -83,12 +83,11 @@ class Word:
         within = re.fullmatch(rf"{_SIGN}.*|.*{_SIGN}", said, re.DOTALL) is None and _UNSPACED.search(said) is None
         object.__setattr__(self, "pieces", tuple(_PIECE.findall(said)) if within else ())
 
-    def pattern(self) -> re.Pattern[str]:
-        """What finds it in a text of small letters, as the index does."""
+    def is_in(self, said: str, spread: str) -> bool:
+        """Whether it is in a text in small letters, or in the words of it, as the index finds it."""
         if not self.pieces:
-            return re.compile(re.escape(_small(self.text)))
-        end = rf"(?={_SIGN}|$)" if self.quoted else ""
-        return re.compile(rf"(?:^|{_SIGN})" + f"{_SIGN}+".join(map(re.escape, self.pieces)) + end)
+            return _small(self.text) in said
+        return f" {' '.join(self.pieces)}{' ' if self.quoted else ''}" in spread
 
 
 def _small(given: str) -> str:
@@ -212,11 +211,10 @@ def _looked_through(
                 # SQLite's LIKE takes no notice of case by itself, in half the time
                 both = [c.contains if sqlite else c.icontains for c in (task.prompt, attempt.output)]
                 query = query.where(or_(*(holds(piece, autoescape=True) for holds in both)))
-    patterns = [word.pattern() for word in words.every]
     found: list[tuple[int, int]] = []
     for run, number, prompt, output in connection.execute(query):
-        said = _small(prompt), _small(output or "")
-        if all(any(pattern.search(one) for one in said) for pattern in patterns):
+        texts = [(said, f" {' '.join(_PIECE.findall(said))} ") for said in (_small(prompt), _small(output or ""))]
+        if all(any(word.is_in(*one) for one in texts) for word in words.every):
             found.append((run, number))
             if limit is not None and len(found) >= limit:
                 break

@@ -82,7 +82,7 @@ def test_words_are_found(how: str, ledger: Ledger, writes: Writes, monkeypatch: 
             assert find_tasks(ledger, query) == [(run, number) for number in found], query
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     texts=st.lists(st.text(st.sampled_from("aAbB_é- .東ß\u0301"), max_size=12), min_size=1, max_size=5),
     query=st.text(st.sampled_from('aAb_é- "東'), max_size=6),
