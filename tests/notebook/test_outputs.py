@@ -107,6 +107,7 @@ def test_kinds_runs_and_paths_are_completed(
     assert completions(shell, "%pool plot ga") == ["gantt"]
     assert completions(shell, "%pool plot gantt ") == ["r2", "r1", "all"]
     assert completions(shell, "%pool plot --theme dark gantt r") == ["r2", "r1"]
+    assert completions(shell, "%pool plot cost --by m") == ["model", "month"]
     assert completions(shell, "%pool plot --theme ") == ["auto", "light", "dark"]
     assert completions(shell, "%pool plot cost --save f") == ["file.csv", "folder/"]
     assert completions(shell, "%pool export ") == ["file.csv", "folder/"]

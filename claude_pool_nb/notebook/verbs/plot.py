@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from claude_pool_nb.analysis.keys import COST_KEYS
 from claude_pool_nb.analysis.plots import KINDS, WIDTH
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.parser import VerbParser, number, words
@@ -19,9 +20,10 @@ def parser() -> VerbParser:
     options.add_argument(
         "run", nargs="?", metavar="RUN", help="r12, or all; without one, gantt draws the last run, the others all runs"
     )
-    options.add_argument(
+    by = options.add_argument(
         "--by", metavar="A,B", type=words, help="cost and latency: break down by these: model, tag, profile, run_id ..."
     )
+    options.offer(by, COST_KEYS)
     options.add_argument("--width", metavar="PIXELS", type=number(int, least=160), default=WIDTH, help="of the area")
     options.add_argument("--theme", choices=["auto", "light", "dark"], default="auto", help="auto: the front end's")
     money = options.add_mutually_exclusive_group()
