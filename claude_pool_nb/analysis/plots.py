@@ -123,14 +123,18 @@ class Plots:
         bars = base.mark_bar(height={"band": 0.74}, stroke="white", strokeWidth=0.4, cornerRadius=1).encode(
             x=x, x2="end_s", y=y, color=colour, tooltip=tooltip
         )
-        odd = alt.FieldOneOfPredicate(field="state", oneOf=[name for name in states if name != "completed"])
-        marks = (
-            base.transform_filter(odd)
-            .transform_calculate(middle_s="(datum.start_s + datum.end_s) / 2")
-            .mark_point(filled=True, size=max(28, step * 3), stroke="white", strokeWidth=1, opacity=1)
-            .encode(x=alt.X("middle_s:Q", axis=axis, title=axis.title), y=y, color=colour, shape=shape, tooltip=tooltip)
-        )
-        layers = [bars, marks]
+        layers = [bars]
+        odd = [name for name in states if name != "completed"]
+        if odd:  # a layer of no marks is an element without a name to a screen reader
+            marks = (
+                base.transform_filter(alt.FieldOneOfPredicate(field="state", oneOf=odd))
+                .transform_calculate(middle_s="(datum.start_s + datum.end_s) / 2")
+                .mark_point(filled=True, size=max(28, step * 3), stroke="white", strokeWidth=1, opacity=1)
+                .encode(
+                    x=alt.X("middle_s:Q", axis=axis, title=axis.title), y=y, color=colour, shape=shape, tooltip=tooltip
+                )
+            )
+            layers.append(marks)
         if "attempt" in frame and (frame["attempt"] > 1).any():
             again = base.transform_filter(alt.FieldGTPredicate(field="attempt", gt=1))
             ends = {"x": alt.X("previous_end_s:Q", title=axis.title), "x2": "start_s"}

@@ -34,8 +34,8 @@ PLAIN = (
 """Options that are passed on as they were written."""
 
 
-def add_session_options(parser: VerbParser, *, cache: bool = True) -> None:
-    """Options that a pool and a task both have; what is tried again is never answered from the cache."""
+def add_session_options(parser: VerbParser) -> None:
+    """Options that a pool and a task both have."""
     add = parser.add_argument
     add("-m", "--model", metavar="M", help="haiku, sonnet, opus, or a full model id")
     add("--system-prompt", metavar="TEXT", help="the system prompt")
@@ -50,8 +50,6 @@ def add_session_options(parser: VerbParser, *, cache: bool = True) -> None:
     add("--cwd", metavar="DIR", help="working directory")
     add("--retry-attempts", metavar="N", type=number(int, least=1), help="attempts in all, the first included")
     add("--no-prime", action="store_true", help="do not send one task ahead to warm the prompt cache")
-    if cache:
-        add("--cache", action="store_true", help="give identical requests the answer that they had before, free")
 
 
 def add_task_options(parser: VerbParser) -> None:
@@ -86,7 +84,7 @@ def overrides_of(call: Call) -> dict[str, Any]:
         given["tags"] = tuple(args.tag)
     if args.no_prime:
         given["prime"] = False
-    cache, no_cache = getattr(args, "cache", False), getattr(args, "no_cache", False)
+    cache, no_cache = (getattr(args, name, False) for name in ("cache", "no_cache"))  # a retry always asks
     if cache and no_cache:
         call.parser.error("--cache and --no-cache contradict each other; write one of them")
     if cache or no_cache:

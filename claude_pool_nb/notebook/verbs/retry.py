@@ -46,7 +46,7 @@ def parser() -> VerbParser:
     add(
         "--template", metavar="NAME", help="the variable that holds the new template (or write it below %%%%pool retry)"
     )
-    add_session_options(options, cache=False)
+    add_session_options(options)
     add("--schema", metavar="S", help="what answers look like: 'label: good|bad, score: float', a variable, or JSON")
     add("--max-budget-usd", metavar="USD", type=number(float, above=0, unit="dollars"), help="wall for each task")
     add("--yes", action="store_true", help="spend more than a cell may spend unasked")
