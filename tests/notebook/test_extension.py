@@ -18,6 +18,7 @@ from claude_pool_nb.notebook.live import subshell
 from claude_pool_nb.notebook.live.progress import Progress
 from claude_pool_nb.notebook.live.subshell import Reach, own_subshell, reach_of
 from claude_pool_nb.notebook.live.terminal import LineView
+from claude_pool_nb.records import TaskRecord, TaskState
 from tests.notebook.conftest import DEMO, Runner
 
 # -- loading -----------------------------------------------------------------------------------------------------------
@@ -183,11 +184,13 @@ def test_a_kernel_without_the_hook_is_told_apart() -> None:
 def test_the_line_of_a_terminal_is_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
     """It is written over in place, and nothing of it stays."""
     progress = Progress("r1")
-    progress.seed({"r1.1": "completed", "r1.2": "running"})
+    states = {"r1.1": TaskState.COMPLETED, "r1.2": TaskState.RUNNING}
+    progress.seed(TaskRecord(task, "r1", 1, "a", state) for task, state in states.items())
     view = LineView(progress)
     view.show()
     shown = capsys.readouterr().err
-    assert shown.startswith("\rr1: 1 done · 1 running")
+    assert shown.startswith("\rr1 ")
+    assert "1 done · 1 running" in shown
     assert "\n" not in shown
-    view.clear()
+    view.close({})
     assert capsys.readouterr().err.strip("\r ") == ""
