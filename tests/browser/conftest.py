@@ -11,10 +11,11 @@ import pytest
 from claude_pool_nb.testing import ScriptedAPI
 from tests.browser.lab import BROWSER, CHROMIUM, Page, Server, server, write_notebook
 
+NEEDED = ("jupyterlab", "notebook", "playwright")
 MISSING = (
     "no chromium on PATH"
     if CHROMIUM is None
-    else next((f"{name} is not installed" for name in ("jupyterlab", "playwright") if find_spec(name) is None), "")
+    else next((f"{name} is not installed" for name in NEEDED if find_spec(name) is None), "")
 )
 
 
@@ -58,12 +59,12 @@ def open_page(lab: Server, chromium: Any) -> Iterator[Open]:
     """Opens a notebook with these cells, in a page so wide."""
     contexts = []
 
-    def opened(*cells: str, width: int = 1200, height: int = 1000) -> Page:
+    def opened(*cells: str, width: int = 1200, height: int = 1000, front: str = "doc/tree") -> Page:
         context = chromium.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
         if cells:
             write_notebook(lab.folder / "t.ipynb", list(cells))
-        return Page(context.new_page(), lab)
+        return Page(context.new_page(), lab, front=front)
 
     yield opened
     for context in contexts:

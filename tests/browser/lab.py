@@ -134,11 +134,12 @@ def write_notebook(path: Path, cells: list[str]) -> None:
 
 
 class Page:
-    """A notebook in a browser."""
+    """A notebook in a browser, in JupyterLab (`front="doc/tree"`) or in Notebook 7 (`front="notebooks"`)."""
 
-    def __init__(self, page: Any, lab: Server, name: str = "t.ipynb") -> None:
+    def __init__(self, page: Any, lab: Server, name: str = "t.ipynb", *, front: str = "doc/tree") -> None:
         self.page = page
         self.lab = lab
+        self.front = front
         self.path = lab.folder / name
         self.errors: list[str] = []
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
@@ -147,7 +148,7 @@ class Page:
 
     def open(self) -> None:
         """Load the page, also again."""
-        self.page.goto(f"{self.lab.address}/doc/tree/{self.path.name}?reset")
+        self.page.goto(f"{self.lab.address}/{self.front}/{self.path.name}?reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
 
     def cell(self, number: int) -> Any:
