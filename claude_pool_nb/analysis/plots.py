@@ -448,7 +448,7 @@ def _boxes(alt: Any, phase: str, said: str, tooltip: list[Any], longest_s: float
     layers = [
         base.mark_rule(color=_GREY, strokeWidth=2).encode(x=x, x2="p95_s"),
         base.mark_bar(color=_BAR, height={"band": 0.5}).encode(x=alt.X("p25_s:Q"), x2="p75_s"),
-        base.mark_tick(color="white", thickness=3, height={"band": 0.5}).encode(x="p50_s:Q"),
+        base.mark_tick(color="white", thickness=2, size=24).encode(x="p50_s:Q"),
         base.mark_point(shape="cross", color=_GREY, filled=True, size=34, angle=45).encode(x="max_s:Q"),
     ]
     return alt.layer(*layers).properties(width=width, height={"step": 50})

@@ -40,9 +40,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """The browser."""
+    """The browser, for one module: while it lives its driver keeps a loop running, and no test can have another."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:

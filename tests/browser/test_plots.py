@@ -56,6 +56,7 @@ def test_jupyterlab_draws_each_plot_alone_and_in_its_theme(open_page: Open, them
         paper, ink = lightness = chart.evaluate(LIGHTNESS)
         assert (paper > ink) is (theme == "light"), (kind, lightness)
         assert abs(paper - ink) > 0.4, (kind, lightness)
+        assert "NaN" not in chart.inner_html(), f"a mark of {kind} has no place"
     strangers = [url for url in asked if url.split(":")[0] in {"http", "https"} and "//127.0.0.1" not in url]
     assert strangers == []
 
