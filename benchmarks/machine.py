@@ -11,12 +11,16 @@ from importlib.metadata import version
 import psutil
 
 
+def used_before() -> str:
+    """How busy the machine is with other things, now."""
+    return f"{psutil.cpu_percent(interval=2.0):.0f} % of the processor, load {os.getloadavg()[0]:.1f}"
+
+
 def describe() -> str:
     """A table of the machine and the versions."""
     from claude_pool_nb.sessions.launch import find_cli
 
     cli = subprocess.run([find_cli(None), "--version"], capture_output=True, text=True, check=True).stdout.split()[0]
-    others = psutil.cpu_percent(interval=2.0)
     rows = {
         "taken": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{os.cpu_count()} cores ({platform.machine()}), {psutil.virtual_memory().total / 2**30:.0f} GB",
@@ -25,6 +29,6 @@ def describe() -> str:
         "claude CLI": cli,
         "claude-agent-sdk": version("claude-agent-sdk"),
         "SQLAlchemy, pandas": f"{version('sqlalchemy')}, {version('pandas')}",
-        "in use by others before": f"{others:.0f} % of the processor, load {os.getloadavg()[0]:.1f}",
+        "in use by others before": used_before(),
     }
     return "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.browser.conftest import Open
+from tests.browser.test_live_view import CLICKS
 
 START = """%load_ext claude_pool_nb
 pool = %pool start --slots 3 --backend demo --store :memory: --budget 9 --demo-latency-s 0.2
@@ -14,6 +15,8 @@ WIDGETS = "import ipywidgets.widgets.widget as w; print('widgets', len(w._instan
 def test_two_views_agree_and_leave_a_picture(open_page: Open) -> None:
     """Both follow the runs of other cells; a pause in one shows in both; each leaves static HTML, and no widget."""
     page = open_page(START, "%pool watch", "view = pool.watch(); view", RUN, "view.stop()", "%pool stop", WIDGETS)
+    from playwright.sync_api import expect
+
     for cell in (0, 1, 2, 3):
         page.run(cell)
     for cell in (1, 2):
@@ -22,12 +25,12 @@ def test_two_views_agree_and_leave_a_picture(open_page: Open) -> None:
     page.click("Pause", 1)
     for cell in (1, 2):
         page.shows(cell, "paused: by the Pause button")
-        assert page.buttons("Go on", cell).count() == 1
+        page.buttons("Go on", cell).wait_for()
     page.picture("watch-paused", 1)
     page.enter("Budget USD", "4", 2)
     for cell in (1, 2):
         page.shows(cell, r"left of \$4\.00")
-    assert page.cell(1).get_by_label("Budget USD").input_value() == "4"
+    expect(page.cell(1).get_by_label("Budget USD")).to_have_value("4")
     page.click("Go on", 2)
     page.page.wait_for_function("() => !/paused:/.test(document.querySelector('.jp-Notebook').innerText)")
     page.run(4)
@@ -81,3 +84,21 @@ box"""
     page.picture("parts", 1)
     assert "widgets 0" in page.run(3)
     assert not page.errors
+
+
+def test_cancel_reaches_an_awaited_cell(open_page: Open) -> None:
+    """A cell that awaits its run has no view of its own: the watching one stops it, or says that it cannot."""
+    cell = "run = pool.fan_out([f'Say {n}' for n in range(400)], wait=False)\nprint(await run)"
+    page = open_page(START, "w = %pool watch\nw", cell)
+    for number in (0, 1):
+        page.run(number)
+    page.start(2)
+    page.shows(1, r"[1-9]\d* done")
+    if CLICKS:
+        page.click("Cancel", 1)
+        page.end(2, 10_000)
+        assert "cancelled" in page.text(2)
+    else:
+        page.shows(1, "these answer when no cell runs")
+        page.interrupt()
+        page.end(2, 10_000)
