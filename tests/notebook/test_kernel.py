@@ -173,12 +173,12 @@ def test_an_interrupt_while_a_run_is_accepted_stops_it(live: Kernel) -> None:
     live.run(
         "import os, signal\n"
         "from claude_pool_nb.pool import Pool\n"
-        "made = Pool.fan_out\n"
+        "made = Pool.accept\n"
         "def struck(pool, *given, **options):\n"
         "    run = made(pool, *given, **options)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    return run\n"
-        "Pool.fan_out = struck"
+        "Pool.accept = struck"
     )
     done = live.run("%pool fan_out [f'say {i}' for i in range(200)] --into df")
     assert (done.status, done.ename) == ("error", INTERRUPTED)
