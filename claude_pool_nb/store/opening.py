@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from claude_pool_nb.errors import ConfigError, StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreTooNew
 from claude_pool_nb.store import schema
-from claude_pool_nb.store.statements import as_sqlalchemy
+from claude_pool_nb.store.statements import at_driver
 
 SCHEMA_VERSION = 2
 """The schema that this code writes."""
@@ -201,14 +201,7 @@ def _configure_sqlite(engine: Engine, *, begin: str, busy_timeout_s: float, quer
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # Straight to the driver, like the writer's statements: every prompt waits for a commit.
-        cursor = connection.connection.cursor()
-        try:
-            cursor.execute(begin)
-        except Exception as error:
-            raise as_sqlalchemy(connection, begin, [], error) from error
-        finally:
-            cursor.close()
+        at_driver(connection, begin)
 
 
 def ensure_schema(connection: Connection, where: str) -> None:

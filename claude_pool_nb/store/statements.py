@@ -74,6 +74,17 @@ class Prepared:
         return None if found is None else tuple(found)
 
 
+def at_driver(connection: Connection, sql: str) -> None:
+    """Say one thing to the driver itself, such as BEGIN: every prompt waits for a commit."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(sql)
+    except Exception as error:
+        raise as_sqlalchemy(connection, sql, [], error) from error
+    finally:
+        cursor.close()
+
+
 def as_sqlalchemy(connection: Connection, sql: str, bound: list[Any], error: Exception) -> BaseException:
     """An error of the driver's cursor, as SQLAlchemy tells it; any other as it is.
 

@@ -23,7 +23,7 @@ from claude_pool_nb.errors import PoolError, StoreConflict, StoreError
 from claude_pool_nb.events import Event
 from claude_pool_nb.store.batch import Batch, Caches, Refusals, WriteResult
 from claude_pool_nb.store.opening import translate
-from claude_pool_nb.store.statements import Statements, as_sqlalchemy
+from claude_pool_nb.store.statements import Statements, at_driver
 
 CallSoon = Callable[[Callable[[], None]], object]
 """Like `loop.call_soon_threadsafe`: runs a function soon, in another thread."""
@@ -208,24 +208,14 @@ class Writer:
 @contextmanager
 def _at_the_driver(connection: Connection) -> Iterator[None]:
     """A transaction of SQLite without SQLAlchemy's own, which costs twice what the database takes."""
-    _tell(connection, "BEGIN IMMEDIATE")
+    at_driver(connection, "BEGIN IMMEDIATE")
     try:
         yield
-        _tell(connection, "COMMIT")
+        at_driver(connection, "COMMIT")
     except BaseException:
         with suppress(DBAPIError):  # after some errors SQLite has rolled back by itself
-            _tell(connection, "ROLLBACK")
+            at_driver(connection, "ROLLBACK")
         raise
-
-
-def _tell(connection: Connection, sql: str) -> None:
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(sql)
-    except Exception as error:
-        raise as_sqlalchemy(connection, sql, [], error) from error
-    finally:
-        cursor.close()
 
 
 def _is_one_callers(error: DBAPIError) -> bool:
