@@ -17,6 +17,7 @@ from sqlalchemy import and_, func, select
 
 from claude_pool_nb.analysis import columns as col
 from claude_pool_nb.analysis.plot_data import Figures, dollars, seconds, several
+from claude_pool_nb.core.budget import WARN_SHARE
 from claude_pool_nb.errors import NothingToPlot
 from claude_pool_nb.records import NANO_PER_USD, BudgetRecord, usd
 from claude_pool_nb.store import queries, schema
@@ -24,8 +25,6 @@ from claude_pool_nb.store.ledger import Ledger
 
 MAX_STEPS = 400
 """More changes than these are drawn together."""
-WARN_SHARE = 0.8
-"""The share of the limit at which a person is warned."""
 WINDOW = 200
 """So many of the latest tasks say what the open ones will cost."""
 _LIKELY = 1.645

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.analysis import charts, selection
+from claude_pool_nb.core.budget import WARN_SHARE
 from claude_pool_nb.errors import NothingToPlot
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ class Plots:
             band = parts["forecast"].mark_area(color=_BAR, opacity=0.25)
             layers.append(band.encode(x=x, y=alt.Y("low_usd:Q", title=title), y2="high_usd"))
         if limit is not None:
-            levels = pd.DataFrame({"line": domain[-2:], "level_usd": [limit * (1 - plot_budget.WARN_SHARE), 0.0]})
+            levels = pd.DataFrame({"line": domain[-2:], "level_usd": [limit * (1 - WARN_SHARE), 0.0]})
             told = _tooltip(alt, levels, {"line": "line", "level_usd": title})
             rules = alt.Chart(levels).mark_rule(strokeWidth=2)
             layers.append(rules.encode(y=alt.Y("level_usd:Q", title=title), tooltip=told, **kinds))

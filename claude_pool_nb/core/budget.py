@@ -17,7 +17,8 @@ from claude_pool_nb.records import BudgetRecord, usd
 WINDOW = 200
 """Settled costs that are remembered per profile and model."""
 WARN_NUM, WARN_DEN = 4, 5
-"""The share of the limit at which a person is warned, once."""
+WARN_SHARE = WARN_NUM / WARN_DEN
+"""The share of the limit at which a person is warned, once; in whole numbers where money is."""
 
 
 def round_up(nano: int) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from claude_pool_nb.core.budget import WARN_SHARE
 from claude_pool_nb.display.runs import RunSummary, states_line
 from claude_pool_nb.display.text import count, money, one_line, seconds, size
 from claude_pool_nb.errors import plain
@@ -23,8 +24,6 @@ MAX_FAILURES = 5
 """So many of the latest failures are shown."""
 TAIL_CHARS = 240
 """So much of a streamed text is shown in a card."""
-WARN_SHARE = 0.8
-"""A budget that is used up so far is warned of."""
 
 
 def _text(text: object) -> str:
