@@ -55,16 +55,20 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture
-def open_page(lab: Server, chromium: Any) -> Iterator[Open]:
-    """Opens a notebook with these cells, in a page so wide."""
+def open_page(lab: Server, chromium: Any, request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Opens a new notebook with these cells, or the latest one again, in a page so wide."""
     contexts = []
+    names = iter(range(1, 100))
+    latest = ""
 
     def opened(*cells: str, width: int = 1200, height: int = 1000, front: str = "doc/tree") -> Page:
+        nonlocal latest
         context = chromium.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
         if cells:
-            write_notebook(lab.folder / "t.ipynb", list(cells))
-        return Page(context.new_page(), lab, front=front)
+            latest = f"{request.node.name.partition('[')[0]}-{next(names)}.ipynb"
+            write_notebook(lab.folder / latest, list(cells))
+        return Page(context.new_page(), lab, latest, front=front)
 
     yield opened
     for context in contexts:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import wait_until
+
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -32,6 +34,8 @@ KERNEL_PYTHON = os.environ.get("CLAUDE_POOL_NB_TEST_KERNEL", sys.executable)
 """The Python whose kernels run the notebooks: another one has another ipykernel."""
 KERNEL = "pool-tests"
 """The name of that kernel: `python3` would be the server's own."""
+PATIENCE_MS = 30_000
+"""For what takes a moment where nobody else keeps the machine busy."""
 SCREENSHOTS = os.environ.get("CLAUDE_POOL_NB_SCREENSHOTS")
 """The folder in which screenshots are kept; none are taken without it."""
 
@@ -69,6 +73,11 @@ class Server:
         with urllib.request.urlopen(asked, timeout=20) as reply:
             text = reply.read()
         return json.loads(text) if text else None
+
+    def connected(self, path: str) -> bool:
+        """Whether a notebook's kernel is up, and a page talks to it."""
+        kernels = [one["kernel"] for one in self.request("GET", "/api/sessions") if one["path"] == path]
+        return any(kernel["connections"] and kernel["execution_state"] in {"idle", "busy"} for kernel in kernels)
 
     def end_kernels(self) -> None:
         """End what notebooks have left running."""
@@ -142,12 +151,20 @@ class Page:
         self.front = front
         self.path = lab.folder / name
         self.errors: list[str] = []
+        self._ready = False
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE_MS)
+        page.add_locator_handler(page.locator(".jp-Dialog").first, self._refuse)
         self.open()
+
+    @staticmethod
+    def _refuse(dialog: Any) -> None:
+        """No test expects a dialog: it would only be seen as something else that is late."""
+        raise AssertionError(f"JupyterLab asks: {dialog.inner_text()}")
 
     def open(self) -> None:
         """Load the page, also again."""
+        self._ready = False
         self.page.goto(f"{self.lab.address}/{self.front}/{self.path.name}?reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
 
@@ -156,11 +173,18 @@ class Page:
         return self.page.locator(".jp-Notebook .jp-Cell").nth(number)
 
     def start(self, cell: int) -> None:
-        """Run a cell; a kernel that is not there yet swallows the keys, so they are pressed until it is."""
-        for _ in range(20):
+        """Run a cell, once the page and the kernel have found each other: before, keys are lost or kept for later."""
+        if not self._ready:
+            wait_until(lambda: self.lab.connected(self.path.name), PATIENCE_MS / 1000)
+            self.page.wait_for_selector(
+                ".jp-Notebook-ExecutionIndicator:is([data-status=idle], [data-status=busy])", state="attached"
+            )
+            self._ready = True
+        began = rf"^(?!{re.escape(self.prompt(cell))})\[[*\d]+\]"
+        for _ in range(3):
             self.cell(cell).locator(".cm-content").first.click()
             self.page.keyboard.press("Control+Enter")
-            if self._prompt(cell, r"\[[*\d]+\]", 2_000):
+            if self._prompt(cell, began, PATIENCE_MS // 3):  # the page itself answers the keys
                 return
         raise AssertionError(f"cell {cell} did not start")
 
@@ -195,7 +219,7 @@ class Page:
             return False
         return True
 
-    def shows(self, cell: int, pattern: str, timeout_ms: int = 15_000) -> str:
+    def shows(self, cell: int, pattern: str, timeout_ms: int = PATIENCE_MS) -> str:
         """Wait until the text of a cell's outputs matches; returns what matched."""
         script = (
             "([cell, wanted]) => { const area = document.querySelectorAll('.jp-Notebook .jp-Cell')[cell]"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.notebook.kernels import Kernel, kernel, wait_for
+from tests.waiting import PROMPTLY_S
 
 INTERRUPTED = "Interrupted"
 """A KeyboardInterrupt that shows as one line."""
@@ -39,7 +40,7 @@ def test_loading_is_quick_and_imports_nothing_heavy(live: Kernel) -> None:
     live.run("import sys, time\nbegan = time.perf_counter()")
     loaded = live.run(f"%load_ext claude_pool_nb\nprint([name for name in {HEAVY!r} if name in sys.modules])")
     took = live.run("print(time.perf_counter() - began)")
-    assert float(took.text) < 1.0  # the mark is 0.3 s; machines under load get some more
+    assert float(took.text) < PROMPTLY_S
     assert loaded.text.strip() == "[]"
 
 
@@ -86,7 +87,7 @@ def test_one_interrupt_stops_keeps_and_raises(live: Kernel, tmp_path: Path) -> N
     live.interrupt()
     stopped = live.reply(asked)
     assert (stopped.status, stopped.ename) == ("error", INTERRUPTED)
-    assert stopped.took_s < 3.0
+    assert stopped.took_s < PROMPTLY_S
     assert live.reply(following).status == "aborted"
     counts = live.run("print(len(df), set(df.state), (df.state == 'completed').sum() > 0, len(pool.last.frame))")
     assert counts.text.split()[0] == "200"

@@ -28,7 +28,8 @@ from claude_pool_nb.records import (
     TurnResult,
     Usage,
 )
-from tests.integration.pool.conftest import Held, wait_until
+from tests.integration.pool.conftest import Held
+from tests.waiting import wait_until
 
 
 class Clock:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from claude_pool_nb.pool import Pool
 from claude_pool_nb.testing import ScriptedAPI
+from tests.integration.processes import processes_of
+from tests.waiting import wait_until
 
 MODEL = "claude-haiku-4-5"
 MakePool = Callable[..., Pool]
@@ -49,38 +49,12 @@ def make_pool(tmp_path: Path) -> Iterator[MakePool]:
             return pool
 
         yield make
-    wait_until(lambda: not processes_of(os.getpid()), 4)
-
-
-def processes_of(pid: int) -> list[int]:
-    """The claude processes below a process."""
-    try:
-        children = psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-    return [child.pid for child in children if is_claude(child)]
-
-
-def is_claude(process: psutil.Process) -> bool:
-    """Whether it is a live claude CLI."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and "claude" in Path((process.cmdline() or [""])[0]).name
-    except psutil.Error:
-        return False
+    wait_until(lambda: not processes_of(os.getpid()))
 
 
 def pids_of(pool: Pool) -> list[int]:
     """The processes of a pool's slots."""
     return [slot.pid for slot in pool.slot_records() if slot.pid is not None]
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    """Wait for something that another process does."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("it did not happen in time")
-        time.sleep(0.01)
 
 
 def booked_nano(pool: Pool) -> int:

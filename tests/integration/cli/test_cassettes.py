@@ -11,7 +11,8 @@ import pytest
 
 from claude_pool_nb import Pool, RetryPolicy
 from claude_pool_nb.testing import Reply, Request, ScriptedAPI
-from tests.integration.cli.conftest import MODEL, MakePool, processes_of
+from tests.integration.cli.conftest import MODEL, MakePool
+from tests.integration.processes import processes_of
 
 MOVING = [
     "backend", "slot_id", "session_id", "cached", "created_at", "started_at", "finished_at", "wait_s", "duration_s",

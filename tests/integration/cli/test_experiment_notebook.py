@@ -11,8 +11,8 @@ import pytest
 
 from claude_pool_nb.testing import ScriptedAPI, demo_reply
 from claude_pool_nb.testing.notebooks import execute_notebook
-from tests.integration.cli.conftest import processes_of
 from tests.integration.cli.test_cassettes import MOVING
+from tests.integration.processes import processes_of
 
 ROOT = Path(__file__).parents[3]
 NOTEBOOK = ROOT / "notebooks" / "01_prompt_experiments.ipynb"

@@ -6,17 +6,17 @@ import os
 import random
 import signal
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 import pytest
 
 from claude_pool_nb.errors import PoolPaused, TaskCancelled, TaskFailed
 from claude_pool_nb.records import FailureKind, RetryPolicy, TaskState
 from claude_pool_nb.testing import Reply, ScriptedAPI
-from tests.integration.cli.conftest import MakePool, booked_nano, pids_of, processes_of, wait_until
+from tests.integration.cli.conftest import MakePool, booked_nano, pids_of
+from tests.integration.processes import gone, processes_of
+from tests.waiting import PROMPTLY_S, promptly, wait_until
 
 ONCE = RetryPolicy(max_attempts=1)
 SOON = RetryPolicy(max_attempts=3, initial_backoff_s=0.05, jitter=False)
@@ -49,13 +49,12 @@ def test_every_refusal_has_its_kind_and_the_slot_goes_on(api: ScriptedAPI, make_
     pid = pids_of(pool)
     for name, case in CASES.items():
         api.on(f"^bad {name}$", case.reply)
-        began = time.monotonic()
-        with pytest.raises(TaskFailed) as caught:
-            pool.run(f"bad {name}", retry=ONCE)
-        assert caught.value.result is not None
-        assert caught.value.result.failure is not None
-        assert (name, caught.value.result.failure.kind) == (name, case.kind)
-        assert time.monotonic() - began < 5, name
+        with promptly(name):
+            with pytest.raises(TaskFailed) as caught:
+                pool.run(f"bad {name}", retry=ONCE)
+            assert caught.value.result is not None
+            assert caught.value.result.failure is not None
+            assert (name, caught.value.result.failure.kind) == (name, case.kind)
         assert pool.run(f"good {name}").output == "ok"
     assert pids_of(pool) == pid
     assert pool.budget.spent_nano == api.billed_nano == booked_nano(pool)
@@ -91,7 +90,7 @@ def test_a_bad_key_pauses_the_pool(api: ScriptedAPI, make_pool: MakePool, status
     assert list(run.failed["failure_kind"]) == ["auth"]
     api.recover()
     pool.unpause()
-    wait_until(lambda: run.counts().get("completed", 0) > 20, 20)
+    wait_until(lambda: run.counts().get("completed", 0) > 20, 60)
     run.cancel()
     run.wait(10)
     assert run.counts()["failed"] == 1
@@ -144,56 +143,53 @@ def test_cut_and_malformed_streams(api: ScriptedAPI, make_pool: MakePool) -> Non
 
 
 def test_an_api_that_never_answers(api: ScriptedAPI, make_pool: MakePool) -> None:
-    """timeout_s ends the wait; the slot is usable within a second."""
+    """timeout_s ends the wait, and the slot is usable at once."""
     api.on("^silent$", Reply(hang=True))
     pool = make_pool(slots=1)
     pool.run("warm")
-    began = time.monotonic()
-    with pytest.raises(TaskFailed) as caught:
-        pool.run("silent", timeout_s=0.5)
-    assert caught.value.result is not None
-    assert caught.value.result.failure is not None
-    assert caught.value.result.failure.kind is FailureKind.TIMEOUT
-    assert pool.run("next").output == "ok"
-    assert time.monotonic() - began < 3
+    with promptly():
+        with pytest.raises(TaskFailed) as caught:
+            pool.run("silent", timeout_s=0.5)
+        assert caught.value.result is not None
+        assert caught.value.result.failure is not None
+        assert caught.value.result.failure.kind is FailureKind.TIMEOUT
+        assert pool.run("next").output == "ok"
 
 
 def test_cancel_in_mid_stream_keeps_what_there_is(api: ScriptedAPI, make_pool: MakePool) -> None:
     """Cancel ends the turn, not the process; the partial answer and its cost stay."""
-    api.on("^long$", Reply("word " * 200, output_tokens=400, chunk_chars=10, chunk_delay_s=0.05))
+    api.on("^long$", Reply("word " * 2000, output_tokens=4000, chunk_chars=10, chunk_delay_s=0.05))
     pool = make_pool(slots=1)
     pool.run("warm")
     pid = pids_of(pool)
     task = pool.submit("long")
     wait_until(lambda: "word" in pool.aio.engine.runners["s1"].activity.tail)
-    began = time.monotonic()
-    task.cancel()
-    with pytest.raises(TaskCancelled) as caught:
-        task.result(5)
-    assert caught.value.result is not None
-    assert caught.value.result.output.startswith("word")
-    assert caught.value.result.cost_usd >= 0.001
-    assert pool.run("next").output == "ok"
-    assert time.monotonic() - began < 3
+    with promptly():
+        task.cancel()
+        with pytest.raises(TaskCancelled) as caught:
+            task.result(PROMPTLY_S)
+        assert caught.value.result is not None
+        assert caught.value.result.output.startswith("word")
+        assert caught.value.result.cost_usd >= 0.001
+        assert pool.run("next").output == "ok"
     assert pids_of(pool) == pid
 
 
 def test_a_stopped_process_is_killed_and_replaced(api: ScriptedAPI, make_pool: MakePool) -> None:
-    """A CLI under SIGSTOP hears nothing: it is killed within a second and its slot opens another."""
+    """A CLI under SIGSTOP hears nothing: it is killed and its slot opens another."""
     api.hold()
     pool = make_pool(slots=1)
     task = pool.submit("x")
     api.wait_for_held(1)
     (pid,) = pids_of(pool)
     os.kill(pid, signal.SIGSTOP)
-    began = time.monotonic()
-    task.cancel()
-    with pytest.raises(TaskCancelled):
-        task.result(5)
-    assert time.monotonic() - began < 3
+    with promptly():
+        task.cancel()
+        with pytest.raises(TaskCancelled):
+            task.result(PROMPTLY_S)
     api.release()
     assert pool.run("next").output == "ok"
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert gone([pid]) == []
     assert pids_of(pool) != [pid]
 
 
@@ -226,9 +222,14 @@ def test_kill_nine_every_seventh_of_ten_seconds(api: ScriptedAPI, make_pool: Mak
     killed: list[int] = []
     chance = random.Random(7)
 
+    def answered() -> int:
+        return pool.status().tasks.get("completed", 0)
+
     def kill_now_and_then() -> None:
+        # On a machine that others keep busy 0.7 s can be too short for any answer, and for opening a session: one that
+        # dies again and again while it opens is rightly given up.
         while not over.wait(0.7):
-            pids = pids_of(pool)
+            pids = [slot.pid for slot in pool.slot_records() if slot.pid and slot.state in {"idle", "busy"}]
             if pids:
                 victim = chance.choice(pids)
                 try:
@@ -236,6 +237,8 @@ def test_kill_nine_every_seventh_of_ten_seconds(api: ScriptedAPI, make_pool: Mak
                 except ProcessLookupError:
                     continue
                 killed.append(victim)
+            before = answered()
+            wait_until(lambda before=before: over.is_set() or answered() > before, 60)
 
     killer = threading.Thread(target=kill_now_and_then)
     killer.start()
@@ -256,7 +259,7 @@ def test_kill_nine_every_seventh_of_ten_seconds(api: ScriptedAPI, make_pool: Mak
     assert booked_nano(pool) == pool.budget.spent_nano
     assert pool.budget.reserved_nano == 0
     pool.close()
-    wait_until(lambda: not processes_of(os.getpid()), 3)
+    wait_until(lambda: not processes_of(os.getpid()))
 
 
 def test_an_unknown_model_fails_those_that_name_it(api: ScriptedAPI, make_pool: MakePool) -> None:
@@ -266,7 +269,7 @@ def test_an_unknown_model_fails_those_that_name_it(api: ScriptedAPI, make_pool: 
     run = pool.fan_out([f"{n}" for n in range(50)], model="claude-nosuch-9", wait=False)
     good = pool.run("fine")
     assert good.output == "ok"
-    run.wait(20)
+    run.wait(60)
     assert run.counts() == {"failed": 50}
     assert len([request for request in api.requests if request.model == "claude-nosuch-9"]) <= 6
 
@@ -283,4 +286,4 @@ def test_scale_and_drain_of_real_processes(api: ScriptedAPI, make_pool: MakePool
     wait_until(lambda: task.state is TaskState.RUNNING)
     assert pool.drain(5).tasks["completed"] == 4
     assert task.result().output == "ok"
-    wait_until(lambda: not processes_of(os.getpid()), 2)
+    wait_until(lambda: not processes_of(os.getpid()))

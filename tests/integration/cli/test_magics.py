@@ -19,7 +19,8 @@ from claude_pool_nb.errors import SpendGate
 from claude_pool_nb.pool import Pool
 from claude_pool_nb.sessions.processes import MARK, leftovers
 from claude_pool_nb.testing import ScriptedAPI
-from tests.integration.cli.conftest import MODEL, wait_until
+from tests.integration.cli.conftest import MODEL
+from tests.waiting import wait_until
 
 Run = Callable[[str], BaseException | None]
 
@@ -103,7 +104,7 @@ def test_the_doctor_finds_an_orphan(run_cell: Run, api: ScriptedAPI) -> None:
         os.kill(watcher, signal.SIGKILL)
         kernel.kill()
         kernel.wait(10)
-        wait_until(lambda: cli in {process.pid for process in leftovers()}, 5)
+        wait_until(lambda: cli in {process.pid for process in leftovers()})
         assert run_cell("found = get_ipython().run_line_magic('pool', 'doctor').set_index('what')") is None
         found = InteractiveShell.instance().user_ns["found"].loc["leftovers"]
         assert str(cli) in found["value"].split(", ")

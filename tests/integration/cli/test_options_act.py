@@ -32,7 +32,8 @@ from claude_pool_nb import (
 from claude_pool_nb.records import FailureKind, SlotState, TaskResult, TaskState
 from claude_pool_nb.sessions.launch import find_cli
 from claude_pool_nb.testing import Reply, Request, ScriptedAPI
-from tests.integration.cli.conftest import MODEL, MakePool, pids_of, wait_until
+from tests.integration.cli.conftest import MODEL, MakePool, pids_of
+from tests.waiting import PROMPTLY_S, wait_until
 
 LEVELS = {"pool": PoolConfig, "slot": SlotConfig, "task": TaskOverrides}
 SHOWN: set[str] = set()
@@ -89,7 +90,7 @@ def bash(command: str) -> tuple[str, dict[str, Any]]:
 
 def idle_pid(pool: Pool) -> int:
     """The process of the only slot, once it is ready for a next task."""
-    wait_until(lambda: pool.slot_records()[0].state is SlotState.IDLE, 20)
+    wait_until(lambda: pool.slot_records()[0].state is SlotState.IDLE, 60)
     return pids_of(pool)[0]
 
 
@@ -430,18 +431,18 @@ def test_what_is_no_field_is_refused_with_the_nearest_name(api: ScriptedAPI, mak
 def test_the_wall_time_ends_an_attempt(api: ScriptedAPI, make_pool: MakePool, level: str) -> None:
     """A stream that goes on and on is stopped, keeps what came, and the slot serves the next task."""
     pool, mine = pool_with(make_pool, level, {"timeout_s": 0.6})
-    api.script(Reply("word " * 400, chunk_chars=5, chunk_delay_s=0.02))
-    result = failure_of(pool, **mine)
+    api.on("^endless$", Reply("word " * 4000, chunk_chars=5, chunk_delay_s=0.02))
+    result = failure_of(pool, "endless", **mine)
     assert result.failure is not None
     assert (result.failure.kind, result.failure.error_type) == (FailureKind.TIMEOUT, "wall_timeout")
-    assert pool.run("next", timeout_s=20).output == "ok"
+    assert pool.run("next", timeout_s=60).output == "ok"
 
 
 @at_each_level("idle_timeout_s")
 def test_the_idle_time_ends_an_attempt_that_is_not_heard(api: ScriptedAPI, make_pool: MakePool, level: str) -> None:
     """Silence ends it; a slow stream does not."""
-    pool, mine = pool_with(make_pool, level, {"idle_timeout_s": 0.8})
-    api.script(Reply("word " * 12, chunk_chars=5, chunk_delay_s=0.1), Reply(hang=True))
+    pool, mine = pool_with(make_pool, level, {"idle_timeout_s": 2.0})
+    api.script(Reply("word " * 12, chunk_chars=5, chunk_delay_s=0.2), Reply(hang=True))
     assert pool.run("slow", **mine).output.startswith("word")
     result = failure_of(pool, **mine)
     assert result.failure is not None
@@ -514,17 +515,19 @@ def test_priming_can_be_turned_off(api: ScriptedAPI, make_pool: MakePool, level:
     for prime in (True, False):
         options = {"prime": prime, "system_prompt": f"{rules} {prime}"}
         pool, mine = pool_with(make_pool, level, options, slots=2)
-        wait_until(lambda pool=pool: len(pool.find_slots(state="idle")) == 2, 20)
+        wait_until(lambda pool=pool: len(pool.find_slots(state="idle")) == 2, 60)
         if level == "task":  # have both slots launched with these options
             api.release()
             pool.fan_out(["a", "b"], **mine)
             options["model"] = mine["model"] = "claude-haiku-4-5-20251001"
         api.clear()
-        api.latency_s = 0.4
-        pool.fan_out(["one", "two"], **mine)
-        api.latency_s = 0
+        api.hold()
+        run = pool.fan_out(["one", "two"], **mine, wait=False)
+        api.wait_for_held(1 if prime else 2, PROMPTLY_S)
+        api.release()
+        run.wait(PROMPTLY_S)
         first, second = (request for request in api.requests if not request.probe)
-        assert (second.at >= first.began_at) is prime
+        assert second.at >= first.began_at or not prime
         pool.close()
 
 
@@ -595,7 +598,7 @@ def test_scaling_has_limits(make_pool: MakePool) -> None:
         make_pool(slots=1, min_slots=2, max_slots=3)
     pool = make_pool(slots=2, store=":memory:", min_slots=2, max_slots=3)
     pool.scale(3)
-    wait_until(lambda: len(pids_of(pool)) == 3, 20)
+    wait_until(lambda: len(pids_of(pool)) == 3, 60)
     for slots in (1, 4):
         with pytest.raises(ConfigError, match=r"2 .*3"):
             pool.scale(slots)
@@ -642,8 +645,8 @@ def test_a_process_with_nothing_to_do_is_closed(api: ScriptedAPI, make_pool: Mak
     """Its slot stays idle without a process, before and after a task, and the next task opens one."""
     pool = make_pool(slots=1, store=":memory:", idle_close_s=0.4)
     for prompt in ("one", "two"):
-        wait_until(lambda: bool(pids_of(pool)), 20)
-        wait_until(lambda: not pids_of(pool), 20)
+        wait_until(lambda: bool(pids_of(pool)), 60)
+        wait_until(lambda: not pids_of(pool), 60)
         assert pool.slot_records()[0].state is SlotState.IDLE
         assert pool.run(prompt).state is TaskState.COMPLETED
     assert pool.attempts()["attempt"].tolist() == [1, 1]

@@ -8,7 +8,8 @@ from typing import Any
 from claude_pool_nb.pool import Pool
 from claude_pool_nb.testing import ScriptedAPI
 from claude_pool_nb.testing.prompt_cache import PromptCache
-from tests.integration.cli.conftest import MakePool, wait_until
+from tests.integration.cli.conftest import MakePool
+from tests.waiting import wait_until
 
 TASKS = [f"Which file holds chapter {number}?" for number in range(16)]
 

@@ -45,14 +45,3 @@ class Held:
 def held() -> Held:
     """A backend whose turns wait."""
     return Held()
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    """Wait for something that another thread does."""
-    import time
-
-    end = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("it did not happen in time")
-        time.sleep(0.005)

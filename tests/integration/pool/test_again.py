@@ -15,7 +15,8 @@ from claude_pool_nb.records import Failure, FailureKind
 from claude_pool_nb.sessions.base import Turn
 from claude_pool_nb.store import queries
 from claude_pool_nb.testing.scripted_session import ScriptedBackend
-from tests.integration.pool.conftest import Held, MakePool, wait_until
+from tests.integration.pool.conftest import Held, MakePool
+from tests.waiting import wait_until
 
 
 def table() -> pd.DataFrame:

@@ -23,7 +23,8 @@ from claude_pool_nb import (
 from claude_pool_nb.records import Failure, FailureKind, TurnResult
 from claude_pool_nb.sessions.base import BackendInfo, Turn
 from claude_pool_nb.testing.scripted_session import ScriptedBackend
-from tests.integration.pool.conftest import Held, MakePool, wait_until
+from tests.integration.pool.conftest import Held, MakePool
+from tests.waiting import wait_until
 
 MOVING = [
     "backend", "slot_id", "session_id", "cached", "created_at", "started_at", "finished_at", "wait_s", "duration_s",

@@ -9,7 +9,8 @@ import pytest
 from claude_pool_nb.records import Failure, FailureKind, TaskState
 from claude_pool_nb.sessions.base import Turn
 from claude_pool_nb.testing.scripted_session import ScriptedBackend
-from tests.integration.pool.conftest import MakePool, wait_until
+from tests.integration.pool.conftest import MakePool
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("kind", [FailureKind.TRANSPORT, FailureKind.LIMIT])

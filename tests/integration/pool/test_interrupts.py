@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PROMPTLY_S, promptly
+
 ROOT = Path(__file__).parents[3]
 
 PRELUDE = """
@@ -90,20 +92,20 @@ class Cell:
 
     def end(self) -> str:
         """Wait for its end; returns what it wrote to stderr."""
-        _, errors = self.process.communicate(timeout=20)
+        _, errors = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, errors
         return errors
 
 
 @pytest.mark.parametrize("driver", ["thread", "inline"])
-def test_one_interrupt_stops_the_run_within_a_second(driver: str) -> None:
-    """KeyboardInterrupt within a second; every row is kept, sessions stay warm, and resume goes on."""
+def test_one_interrupt_stops_the_run(driver: str) -> None:
+    """KeyboardInterrupt at once; every row is kept, sessions stay warm, and resume goes on."""
     cell = Cell(CELL, driver)
     cell.hear()
     pressed = cell.interrupt()
     told = cell.hear()
     assert told["raised"] == "KeyboardInterrupt"
-    assert told["at"] - pressed < 2
+    assert told["at"] - pressed < PROMPTLY_S
     assert told["counts"] == {"interrupted": 6}
     assert told["state"] == "interrupted"
     assert told["rows"] == 6
@@ -121,21 +123,28 @@ def test_a_deaf_session_does_not_keep_the_cell() -> None:
     pressed = cell.interrupt()
     told = cell.hear()
     assert told["raised"] == "KeyboardInterrupt"
-    assert told["at"] - pressed < 3
+    assert told["at"] - pressed < PROMPTLY_S
     assert cell.hear()["counts"] == {"completed": 6}
     cell.end()
 
 
+PATIENT = """
+from claude_pool_nb import pool
+from claude_pool_nb.engine import slots
+pool.INTERRUPT_GRACE_S = slots.STOP_GRACE_S = slots.END_GRACE_S = 60
+"""
+
+
 def test_a_second_interrupt_kills_at_once() -> None:
     """The second press does not wait for the grace of a deaf session."""
-    cell = Cell(CELL, "thread", "deaf")
+    cell = Cell(PATIENT + CELL, "thread", "deaf")
     cell.hear()
     cell.interrupt()
     time.sleep(0.15)
     pressed = cell.interrupt()
     told = cell.hear()
     assert told["raised"] == "KeyboardInterrupt"
-    assert told["at"] - pressed < 0.6
+    assert told["at"] - pressed < PROMPTLY_S
     assert told["counts"] == {"interrupted": 6}
     assert cell.hear()["counts"] == {"completed": 6}
     cell.end()
@@ -168,9 +177,9 @@ def test_a_third_interrupt_raises_without_waiting() -> None:
     pressed = cell.interrupt()
     told = cell.hear()
     assert told["raised"] == "KeyboardInterrupt"
-    assert told["at"] - pressed < 0.5
+    assert told["at"] - pressed < PROMPTLY_S
     assert sum(told["counts"].values()) == 6
-    cell.process.wait(20)
+    cell.process.wait(60)
 
 
 AWAIT = (
@@ -199,7 +208,7 @@ def test_an_interrupted_await_stops_the_run_too() -> None:
     pressed = cell.interrupt()
     told = cell.hear()
     assert told["raised"] == "CancelledError"
-    assert told["at"] - pressed < 2
+    assert told["at"] - pressed < PROMPTLY_S
     assert told["counts"] == {"interrupted": 6}
     cell.end()
 
@@ -241,9 +250,8 @@ def test_a_process_that_ends_without_closing_ends_cleanly() -> None:
     code = PRELUDE + "\npool.submit('left behind')\nsay(ready=True)\n"
     cell = Cell(code, "thread")
     cell.hear()
-    began = time.monotonic()
-    assert cell.end() == ""
-    assert time.monotonic() - began < 5
+    with promptly():
+        assert cell.end() == ""
 
 
 INLINE = """

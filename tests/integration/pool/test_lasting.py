@@ -20,7 +20,8 @@ from claude_pool_nb.pool import Pool
 from claude_pool_nb.records import Failure, FailureKind, RunState
 from claude_pool_nb.sessions.base import Turn
 from claude_pool_nb.testing.scripted_session import ScriptedBackend
-from tests.integration.pool.conftest import Held, MakePool, wait_until
+from tests.integration.pool.conftest import Held, MakePool
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 

@@ -16,7 +16,8 @@ from claude_pool_nb.errors import ConfigError, UnknownModel
 from claude_pool_nb.records import Failure, FailureKind, TurnResult
 from claude_pool_nb.sessions.base import Turn
 from claude_pool_nb.testing.scripted_session import ScriptedBackend
-from tests.integration.pool.conftest import MakePool, wait_until
+from tests.integration.pool.conftest import MakePool
+from tests.waiting import wait_until
 
 TYPED = pd.DataFrame(
     {

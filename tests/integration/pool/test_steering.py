@@ -9,7 +9,8 @@ from claude_pool_nb.errors import ConfigError, SlotNotFound
 from claude_pool_nb.pool import Pool
 from claude_pool_nb.records import TaskState
 from claude_pool_nb.testing.scripted_session import ScriptedBackend
-from tests.integration.pool.conftest import Held, MakePool, wait_until
+from tests.integration.pool.conftest import Held, MakePool
+from tests.waiting import wait_until
 
 
 def test_roles_choose_the_slot(make_pool: MakePool) -> None:

@@ -13,7 +13,8 @@ from claude_pool_nb.errors import PoolClosed, PoolPaused, SessionError, TaskCanc
 from claude_pool_nb.records import Failure, FailureKind, RetryPolicy, RunState, SlotState, TaskState
 from claude_pool_nb.sessions.base import SessionEvent, Turn
 from claude_pool_nb.testing.scripted_session import ScriptedBackend, ScriptedSession
-from tests.integration.pool.conftest import Held, MakePool, wait_until
+from tests.integration.pool.conftest import Held, MakePool
+from tests.waiting import PROMPTLY_S, promptly, wait_until
 
 AT_ONCE = RetryPolicy(max_attempts=3, initial_backoff_s=0.01, jitter=False)
 
@@ -51,7 +52,7 @@ def test_cancel_right_after_submit_is_never_lost(make_pool: MakePool) -> None:
         tasks.append(task)
     for task in tasks:
         with pytest.raises(TaskCancelled):
-            task.result(5)
+            task.result(PROMPTLY_S)
     wait_until(lambda: pool.status().slots == {"idle": 2})
     backend.delay_s = 0
     assert pool.run("next").output == "next"
@@ -77,18 +78,17 @@ def test_cancel_in_the_tick_of_its_dispatch(make_pool: MakePool) -> None:
 
 
 def test_a_deaf_session_is_killed_and_its_slot_usable_soon(make_pool: MakePool, held: Held) -> None:
-    """A turn that does not answer the interrupt is killed within a second."""
+    """A turn that does not answer the interrupt is killed."""
     held.backend.deaf = True
     pool = make_pool(held.backend, slots=1)
     task = pool.submit("deaf")
     wait_until(lambda: len(held.backend.asked) == 1)
-    began = time.monotonic()
-    task.cancel()
-    with pytest.raises(TaskCancelled):
-        task.result(5)
-    held.let_go(pool)
-    assert pool.run("next").output == "next"
-    assert time.monotonic() - began < 2.5
+    with promptly():
+        task.cancel()
+        with pytest.raises(TaskCancelled):
+            task.result(PROMPTLY_S)
+        held.let_go(pool)
+        assert pool.run("next").output == "next"
     wait_until(lambda: pool.status().slots == {"idle": 1})
 
 
@@ -101,7 +101,7 @@ def test_cancel_of_a_run_keeps_finished_rows(make_pool: MakePool, held: Held) ->
     run = pool.fan_out([str(n) for n in range(6)], wait=False)
     wait_until(lambda: len(held.backend.asked) == 3)
     assert pool.cancel(run.id) == 6
-    run.wait(5)
+    run.wait(PROMPTLY_S)
     assert run.counts() == {"cancelled": 6}
     assert run.state is RunState.CANCELLED
     held.let_go(pool)
@@ -117,7 +117,7 @@ def test_cancel_all_counts(make_pool: MakePool, held: Held) -> None:
     pool.fan_out(["a", "b", "c"], wait=False)
     pool.submit("d")
     assert pool.cancel() == 4
-    pool.wait(timeout_s=5)
+    pool.wait(timeout_s=PROMPTLY_S)
     assert pool.cancel() == 0
     assert pool.status().tasks == {"cancelled": 4}
 
@@ -126,10 +126,8 @@ def test_wall_timeout(make_pool: MakePool) -> None:
     """An attempt longer than timeout_s fails as a timeout, is booked, and is retried only when asked."""
     backend = ScriptedBackend(delay_s=30)
     pool = make_pool(backend)
-    began = time.monotonic()
-    with pytest.raises(TaskFailed, match=r"timeout_s=0\.1") as caught:
+    with promptly(), pytest.raises(TaskFailed, match=r"timeout_s=0\.1") as caught:
         pool.run("slow", timeout_s=0.1)
-    assert time.monotonic() - began < 2
     result = caught.value.result
     assert result is not None
     assert result.failure is not None
@@ -196,7 +194,7 @@ def test_a_waiting_task_can_be_cancelled(make_pool: MakePool) -> None:
     wait_until(lambda: task.state is TaskState.WAITING)
     task.cancel()
     with pytest.raises(TaskCancelled):
-        task.result(5)
+        task.result(PROMPTLY_S)
     assert len(backend.asked) == 1
 
 
@@ -308,9 +306,8 @@ def test_drain_and_close_always_return(make_pool: MakePool) -> None:
     pool = make_pool(Backend(deaf=False), slots=2)
     run = pool.fan_out(["a", "b", "c"], wait=False)
     wait_until(lambda: run.counts().get("running") == 2)
-    began = time.monotonic()
-    pool.close()
-    assert time.monotonic() - began < 8
+    with promptly():
+        pool.close()
     assert run.counts() == {"interrupted": 3}
 
 

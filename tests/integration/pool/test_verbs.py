@@ -21,7 +21,8 @@ from claude_pool_nb.errors import (
 from claude_pool_nb.pool import Pool, current, has_current
 from claude_pool_nb.records import Failure, FailureKind, TaskState
 from claude_pool_nb.testing.scripted_session import ScriptedBackend
-from tests.integration.pool.conftest import Held, MakePool, wait_until
+from tests.integration.pool.conftest import Held, MakePool
+from tests.waiting import wait_until
 
 
 def refuse(message: str = "no") -> Failure:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +17,14 @@ import pytest
 from claude_pool_nb.config import ResolvedConfig
 from claude_pool_nb.errors import SessionLost
 from claude_pool_nb.records import FailureKind
-from claude_pool_nb.sessions import processes
+from claude_pool_nb.sessions import claude, processes
 from claude_pool_nb.sessions.base import Session, TextDelta, ToolStarted, Turn
 from claude_pool_nb.sessions.claude_backend import ClaudeBackend
 from claude_pool_nb.testing import Reply, ScriptedAPI
 from claude_pool_nb.testing.conformance import hear
+from tests.integration.processes import alive, gone
 from tests.integration.sessions.conftest import OPTIONS
+from tests.waiting import promptly, until
 
 pytestmark = pytest.mark.cli
 
@@ -54,30 +55,12 @@ asyncio.run(main())
 """
 
 
-def gone(pids: list[int], within_s: float) -> list[int]:
-    """The pids that are still there, as more than zombies, after that time."""
-    deadline = time.monotonic() + within_s
-    left = pids
-    while left and time.monotonic() < deadline:
-        left = [p for p in left if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
-        time.sleep(0.02)
-    return left
-
-
 def runs(process: psutil.Process, words: str) -> bool:
     """Whether the process is alive and its last argument has those words."""
     try:
         return words in "".join(process.cmdline()[-1:])
     except psutil.Error:
         return False
-
-
-async def until(true: Callable[[], bool], within_s: float) -> None:
-    """Wait for something that announces itself to nobody."""
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 async def busy_shell(session: Session, api: ScriptedAPI) -> tuple[asyncio.Future[object], list[int]]:
@@ -114,10 +97,9 @@ async def test_close_takes_the_grandchildren_along(backend: ClaudeBackend, api: 
     await session.open(AGENT)
     running, pids = await busy_shell(session, api)
     assert len(pids) >= 3
-    begun = time.monotonic()
-    await session.close()
-    assert time.monotonic() - begun < 2.5
-    assert gone(pids, 1) == []
+    with promptly():
+        await session.close()
+    assert gone(pids) == []
     await running
 
 
@@ -129,12 +111,12 @@ async def test_a_killed_cli_leaves_no_shell(backend: ClaudeBackend, api: Scripte
     os.kill(pids[0], signal.SIGKILL)
     await running
     await session.close()
-    assert gone(pids, 1) == []
+    assert gone(pids) == []
 
 
 @pytest.mark.parametrize("agent", [False, True], ids=["prompt", "agent"])
 def test_nothing_outlives_a_killed_kernel(agent: bool, api: ScriptedAPI, tmp_path: Path) -> None:
-    """After kill -9 of the parent in mid-turn there is no process of ours two seconds later."""
+    """After kill -9 of the parent in mid-turn there is soon no process of ours."""
     if agent:
         api.reply(Reply(tool_calls=[("Bash", {"command": LONG_COMMAND, "description": "wait"})]))
     else:
@@ -155,7 +137,7 @@ def test_nothing_outlives_a_killed_kernel(agent: bool, api: ScriptedAPI, tmp_pat
             time.sleep(0.05)
         pids = [child.pid for child in tree.children(recursive=True)]
         parent.kill()
-        assert gone(pids, 2.0) == []
+        assert gone(pids) == []
     finally:
         parent.kill()
         parent.wait()
@@ -183,7 +165,7 @@ def test_an_interrupt_of_the_kernels_group_leaves_the_session_alone(api: Scripte
         assert parent.stdout.readline() == "interrupted\n"
         api.release()
         assert [parent.stdout.readline() for _ in range(2)] == ["still here\n"] * 2
-        assert parent.wait(10) == 0
+        assert parent.wait(60) == 0
     finally:
         parent.kill()
         parent.wait()
@@ -193,7 +175,7 @@ async def test_killed_when_idle(session: Session) -> None:
     """A process that dies between turns is noticed: the next turn is a crash that cost nothing."""
     assert session.info.pid is not None
     os.kill(session.info.pid, signal.SIGKILL)
-    await until(lambda: session.broken, 2)
+    await until(lambda: session.broken)
     result = (await hear(session, Turn("hello", OPTIONS))).result
     assert result.failure is not None
     assert result.failure.kind is FailureKind.CRASH
@@ -210,25 +192,24 @@ async def test_a_stopped_process_is_closed_in_time(session: Session) -> None:
     os.kill(pid, signal.SIGSTOP)
     running = asyncio.ensure_future(hear(session, Turn("hello", OPTIONS)))
     await asyncio.sleep(0.05)  # the prompt goes into the pipe; nothing tells when
-    begun = time.monotonic()
-    await session.interrupt()
-    await session.close()
-    assert time.monotonic() - begun < 5
-    assert gone([pid], 1) == []
+    with promptly():
+        await session.interrupt()
+        await session.close()
+    assert gone([pid]) == []
     result = (await running).result
     assert result.failure is not None
     assert result.failure.kind is FailureKind.CRASH
 
 
-async def test_kill_is_at_once(session: Session) -> None:
-    """close(kill=True) of a stopped process takes well under a second."""
+async def test_kill_is_at_once(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """close(kill=True) of a stopped process does not wait for it to end by itself."""
     pid = session.info.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
-    begun = time.monotonic()
-    await session.close(kill=True)
-    assert time.monotonic() - begun < 1
-    assert gone([pid], 0.5) == []
+    monkeypatch.setattr(claude, "POLITE_S", 60.0)
+    with promptly():
+        await session.close(kill=True)
+    assert gone([pid]) == []
 
 
 async def test_orphans_are_ended_only_if_they_are_ours(session: Session) -> None:
@@ -239,10 +220,10 @@ async def test_orphans_are_ended_only_if_they_are_ours(session: Session) -> None
     assert info.executable
     assert processes.end_orphans([(info.pid, info.started_at + 5, info.executable)]) == 0
     assert processes.end_orphans([(info.pid, info.started_at, "/usr/bin/vim")]) == 0
-    assert psutil.pid_exists(info.pid)
+    assert alive(info.pid)
     assert processes.end_orphans([(info.pid, info.started_at, info.executable)]) == 1
-    assert gone([info.pid], 1) == []
-    await until(lambda: session.broken, 2)
+    assert gone([info.pid]) == []
+    await until(lambda: session.broken)
 
 
 async def test_killed_in_mid_answer_books_what_was_streamed(session: Session, api: ScriptedAPI) -> None:
