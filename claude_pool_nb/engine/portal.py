@@ -49,8 +49,8 @@ class Portal(Protocol):
     def call(self, coro: Coroutine[Any, Any, T], *, then_waits: bool = False) -> T:
         """Run a short coroutine to its end and return what it gives.
 
-        An interrupt is answered when it is done: by KeyboardInterrupt, or with `then_waits` by the `wait` that follows
-        (the work was accepted, so it has to be stopped).
+        An interrupt strikes when it is done: whoever handles SIGINT outside gets it then, which is a KeyboardInterrupt
+        by default; with `then_waits` the `wait` that follows does (the work was accepted, so it has to be stopped).
         """
 
     def wait(self, future: cf.Future[T], interrupted: Interrupted) -> int:
@@ -205,7 +205,7 @@ class LoopThread:
         if latch.count:
             self._unanswered = then_waits and not future.exception()
             if not self._unanswered:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
         return future.result()
 
     def wait(self, future: cf.Future[T], interrupted: Interrupted) -> int:
@@ -279,7 +279,7 @@ class InlineLoop:
             result = self._loop.run_until_complete(coro)
         self._unanswered = bool(latch.count) and then_waits
         if latch.count and not then_waits:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return result
 
     def wait(self, future: cf.Future[T], interrupted: Interrupted) -> int:

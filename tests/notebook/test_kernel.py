@@ -202,7 +202,8 @@ def test_a_single_prompt_can_be_interrupted(live: Kernel, tmp_path: Path) -> Non
     wait_for(tmp_path / "begun")
     live.interrupt()
     assert live.reply(asked).ename == INTERRUPTED
-    assert live.run("print(answer.state)").text.strip() == "interrupted"
+    said = live.run("print(answer.state)")
+    assert said.text.strip() == "interrupted", said
 
 
 def test_errors_are_one_line(live: Kernel) -> None:
