@@ -15,8 +15,6 @@ from claude_pool_nb.sessions.base import RetryNoticed, SessionEvent, TextDelta, 
 from claude_pool_nb.sessions.cassette_entry import Entry
 from claude_pool_nb.sessions.cassette_format import Happening, clean, clean_json
 
-GRAIN_S: Final = 0.1
-"""Pieces of text that come within this are one."""
 MOST_PIECES: Final = 20
 """Pieces of one answer's text that a tape has."""
 _WEIGHTS: Final = Usage(100, 500, 10, 125)

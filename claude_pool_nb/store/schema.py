@@ -210,3 +210,4 @@ message = Table(
     Column("content", Text, nullable=False),
     Column("read_at", Float),
 )
+"""Nothing writes here yet: messages between slots are to come, and a ledger of today then needs no migration."""

@@ -80,13 +80,6 @@ def list_conversations(ledger: Ledger) -> list[Conversation]:
         return [Conversation(**row._mapping) for row in connection.execute(select(table).order_by(table.c.name))]
 
 
-def delete_conversation(ledger: Ledger, name: str) -> bool:
-    """Forget a conversation; whether there was one."""
-    table = schema.conversation
-    query = delete(table).where(table.c.name == name)
-    return bool(ledger.transact(lambda connection: connection.execute(query).rowcount))
-
-
 def set_context(ledger: Ledger, scope: str, key: str, value: str) -> None:
     """Keep a text under a key, for all tasks of a scope; secrets in it are left out.
 
@@ -110,11 +103,6 @@ def set_context(ledger: Ledger, scope: str, key: str, value: str) -> None:
         connection.execute(table.insert(), row)
 
     ledger.transact(put)
-
-
-def get_context(ledger: Ledger, scope: str, key: str) -> str | None:
-    """The text of a key; None if there is none."""
-    return list_context(ledger, scope).get(key)
 
 
 def delete_context(ledger: Ledger, scope: str, key: str) -> bool:
