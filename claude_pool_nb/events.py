@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from claude_pool_nb.records import (
     AttemptState,
-    BudgetRecord,
     EarlierAnswer,
     Failure,
     FailureKind,
@@ -234,13 +233,6 @@ class BudgetChanged(Event):
     """The wall was moved."""
 
     limit_nano: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetSeen(Event):
-    """What the ledger says of the budget that this pool shares; not a row of the ledger, only told to watchers."""
-
-    budget: BudgetRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,8 +228,6 @@ class Batch:
                     self._verdict(pool, event)
                 case ev.RunChanged() | ev.RunAdopted():
                     self._run_changed(pool, event)
-                case ev.BudgetSeen():
-                    pass  # told to watchers only
                 case _:
                     self._pool_event(pool, budget_id, event)
         return frozenset(refused), frozenset(refused_extensions)

@@ -242,8 +242,6 @@ class Progress:
                 self.paused = None
             case events.PoolClosed():
                 self.closed = True
-            case events.BudgetSeen(budget=budget):
-                self.budget = budget
             case events.Warned(message=message) if message not in self.warnings:
                 self.warnings.append(message)
             case _:  # other runs, and what the view does not show
