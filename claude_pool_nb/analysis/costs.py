@@ -18,7 +18,7 @@ from claude_pool_nb.analysis.periods import Period
 from claude_pool_nb.errors import ConfigError, nearest
 from claude_pool_nb.records import NANO_PER_USD, AttemptState
 from claude_pool_nb.store import queries, schema
-from claude_pool_nb.store.batch import pool_number
+from claude_pool_nb.store.ids import pool_number, typed_runs, typed_task
 from claude_pool_nb.store.ledger import Ledger
 
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -112,9 +112,9 @@ def attempt_frame(
         .where(a.number > 0)
     )  # an earlier answer that was given again is no attempt
     if run_ids is not None:
-        query = query.where(a.run.in_(queries.run_numbers(run_ids)))
+        query = query.where(a.run.in_(typed_runs(run_ids)))
     if task_id is not None:
-        run, task = queries.task_numbers(task_id)
+        run, task = typed_task(task_id)
         query = query.where(a.run == run, a.task == task)
     if pool_id is not None:
         query = query.where(r.pool == pool_number(pool_id))

@@ -18,7 +18,7 @@ from claude_pool_nb.analysis.keys import COST_KEYS
 from claude_pool_nb.analysis.task_frames import TASK_COLUMNS, history_frame, task_frame
 from claude_pool_nb.records import SlotRecord
 from claude_pool_nb.store import queries, schema, shelf
-from claude_pool_nb.store.batch import pool_number
+from claude_pool_nb.store.ids import pool_number, typed_runs
 from claude_pool_nb.store.ledger import Ledger
 
 __all__ = [
@@ -63,7 +63,7 @@ def run_frame(
         r.number, r.verb, r.state, r.total, r.backend, r.budget, r.tags, r.pool, r.created_at, r.finished_at, r.error
     )
     if run_ids is not None:
-        query = query.where(r.number.in_(queries.run_numbers(run_ids)))
+        query = query.where(r.number.in_(typed_runs(run_ids)))
     if pool_id is not None:
         query = query.where(r.pool == pool_number(pool_id))
     wanted = [states] if isinstance(states, str) else [str(state) for state in states]

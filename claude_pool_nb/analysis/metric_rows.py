@@ -22,6 +22,7 @@ from claude_pool_nb.analysis.keys import METRIC_KEYS
 from claude_pool_nb.analysis.periods import Period
 from claude_pool_nb.errors import ConfigError, nearest
 from claude_pool_nb.store import queries, schema
+from claude_pool_nb.store.ids import typed_runs
 from claude_pool_nb.store.ledger import Ledger
 
 Arrays = dict[str, Any]
@@ -129,7 +130,7 @@ def _read(
     ledger: Ledger, run_ids: Iterable[str] | None, *, with_inputs: bool
 ) -> tuple[Arrays, Arrays, Arrays, dict[int, int | None]]:
     """Runs, tasks and attempts, all of one moment, and the walls of budgets."""
-    numbers = None if run_ids is None else queries.run_numbers(run_ids)
+    numbers = None if run_ids is None else typed_runs(run_ids)
     b = schema.budget.c
     task_makers: dict[str, Callable[[Any], Any]] = {
         "number": col.whole, "state": col.task_state, "created_at": col.number, "started_at": col.number,

@@ -21,6 +21,7 @@ from claude_pool_nb.core.budget import WARN_SHARE
 from claude_pool_nb.errors import NothingToPlot
 from claude_pool_nb.records import NANO_PER_USD, BudgetRecord, usd
 from claude_pool_nb.store import queries, schema
+from claude_pool_nb.store.ids import typed_runs
 from claude_pool_nb.store.ledger import Ledger
 
 MAX_STEPS = 400
@@ -63,7 +64,7 @@ def budget(ledger: Ledger, record: BudgetRecord, run_ids: Sequence[str] | None, 
         NothingToPlot: nothing was spent from it.
     """
     rows = _bookings(ledger, record)
-    first_run = None if run_ids is None else min(queries.run_numbers(run_ids))
+    first_run = None if run_ids is None else min(typed_runs(run_ids))
     shown = [row for row in rows if first_run is None or row[0] >= first_run]
     if not shown:
         raise NothingToPlot(f"Nothing was sent on the budget {record.name!r} yet: there is nothing to draw.")

@@ -21,6 +21,7 @@ from claude_pool_nb.analysis.keys import COST_KEYS
 from claude_pool_nb.errors import ConfigError, NothingToPlot, nearest
 from claude_pool_nb.records import AttemptState
 from claude_pool_nb.store import queries, schema
+from claude_pool_nb.store.ids import typed_runs
 from claude_pool_nb.store.ledger import Ledger
 
 MAX_POINTS = 600
@@ -178,7 +179,7 @@ def _without_attempt(ledger: Ledger, run_ids: Sequence[str] | None) -> list[str]
     t = schema.task.c
     query = select(t.state, func.count()).where(t.attempts == 0).group_by(t.state)
     if run_ids is not None:
-        query = query.where(t.run.in_(queries.run_numbers(run_ids)))
+        query = query.where(t.run.in_(typed_runs(run_ids)))
     with ledger.reading() as connection:
         counts: dict[str, int] = {str(row[0]): int(row[1]) for row in connection.execute(query)}
     cached = counts.pop("completed", 0)
@@ -440,7 +441,7 @@ def _times(ledger: Ledger, run_ids: Sequence[str] | None) -> pd.DataFrame:
         .order_by(t.run, t.number)
     )  # fmt: skip
     if run_ids is not None:
-        query = query.where(t.run.in_(queries.run_numbers(run_ids)))
+        query = query.where(t.run.in_(typed_runs(run_ids)))
     with ledger.reading() as connection:
         rows = queries.plain_rows(connection, query)
     parts: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * 13

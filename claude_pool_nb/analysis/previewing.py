@@ -30,6 +30,7 @@ from claude_pool_nb.options import DEFAULT_MODEL
 from claude_pool_nb.pricing import demo_model, estimate_tokens
 from claude_pool_nb.records import RunRecord, SlotState, TaskRecord, TaskState
 from claude_pool_nb.redact import redact
+from claude_pool_nb.store.ids import run_number
 
 if TYPE_CHECKING:
     from claude_pool_nb.analysis.design import Design
@@ -144,7 +145,7 @@ def preview_made(engine: Engine, run: RunRecord, tasks: Sequence[TaskRecord]) ->
         run: The run.
         tasks: All its tasks; at least one.
     """
-    before = _past(engine, before=int(run.id[1:]), before_at=run.created_at)
+    before = _past(engine, before=run_number(run.id), before_at=run.created_at)
     ended = sum(task.state.is_final for task in tasks)
     completed = sum(task.state is TaskState.COMPLETED for task in tasks)
     return _preview(

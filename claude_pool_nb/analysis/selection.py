@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.errors import ConfigError
 from claude_pool_nb.store import queries
+from claude_pool_nb.store.ids import run_number
 
 if TYPE_CHECKING:
     from claude_pool_nb.store.ledger import Ledger
@@ -40,7 +41,7 @@ def run_ids(ledger: Ledger, run: Any) -> list[str] | None:
         found = {one for part in run for one in run_ids(ledger, part) or ()}
         if not found:
             raise ConfigError("run= names no run; name one, like 'r12', or leave it out")
-        return sorted(found, key=lambda one: int(one[1:]))
+        return sorted(found, key=run_number)
     attrs = getattr(run, "attrs", None)
     if isinstance(run, str):
         name: Any = run

@@ -21,7 +21,7 @@ from claude_pool_nb.errors import ConfigError, nearest
 from claude_pool_nb.records import TaskState
 from claude_pool_nb.schemas import fields_of
 from claude_pool_nb.store import queries, schema
-from claude_pool_nb.store.batch import pool_number
+from claude_pool_nb.store.ids import pool_number, typed_runs, typed_task
 from claude_pool_nb.store.ledger import Ledger
 from claude_pool_nb.store.search import find_tasks
 
@@ -82,7 +82,7 @@ def task_frame(
         True
     """
     runs = None if run_ids is None else list(run_ids)
-    keys = None if task_ids is None else {queries.task_numbers(task_id) for task_id in task_ids}
+    keys = None if task_ids is None else {typed_task(task_id) for task_id in task_ids}
     conditions = _task_conditions(runs, keys, pool_id, states, tags, search)
     if since_at is not None:
         conditions.append(schema.task.c.created_at >= since_at)
@@ -145,7 +145,7 @@ def _task_conditions(
     t, a = schema.task.c, schema.attempt.c
     conditions: list[Any] = []
     if runs is not None:
-        conditions.append(t.run.in_(queries.run_numbers(runs)))
+        conditions.append(t.run.in_(typed_runs(runs)))
     if keys is not None:
         by_run: dict[int, list[int]] = {}
         for run, number in sorted(keys) if len(keys) <= MANY_TASKS else ():

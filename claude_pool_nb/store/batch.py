@@ -8,19 +8,19 @@ a `StoreConflict`, never a silent change; the budget's row moves by exactly what
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 
 from claude_pool_nb import events as ev
 from claude_pool_nb.errors import StoreConflict
 from claude_pool_nb.records import BudgetRecord, CostBasis, RunState, TaskRecord, TurnResult
-from claude_pool_nb.redact import redact, redact_json, redact_value
+from claude_pool_nb.redact import redact
+from claude_pool_nb.store.ids import pool_number, run_number, task_key
 from claude_pool_nb.store.statements import Prepared, Row, Statements
+from claude_pool_nb.store.texts import as_json, cleaned, cleaned_json, storable
 
 Key = tuple[int, int, int]
 """Run, task, attempt."""
@@ -43,71 +43,6 @@ def kind_of(event: type[ev.Event]) -> str:
 
 
 _KINDS = {cls: kind_of(cls) for cls in (*ev.TASK_STATE_OF, ev.AttemptEnded, ev.AttemptProgress, ev.SlotChanged)}
-
-
-def run_number(run_id: str) -> int:
-    """The number of a run.
-
-    Example:
-        >>> run_number("r12")
-        12
-    """
-    return int(run_id[1:])
-
-
-def task_key(task_id: str) -> tuple[int, int]:
-    """The numbers of a task's run and of the task.
-
-    Example:
-        >>> task_key("r12.3")
-        (12, 3)
-    """
-    run, _, task = task_id.partition(".")
-    return int(run[1:]), int(task)
-
-
-def pool_number(pool_id: str) -> int:
-    """The number of a pool.
-
-    Example:
-        >>> pool_number("p7")
-        7
-    """
-    return int(pool_id[1:])
-
-
-def storable(text: str | None) -> str | None:
-    r"""Text that every database takes: half characters, as a cut stream may leave them, become visible escapes.
-
-    Example:
-        >>> storable("caf\u00e9 \ud83d")
-        'café \\ud83d'
-    """
-    if text is None or text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode()
-    return text
-
-
-def as_json(value: Any) -> str:
-    """A nested value as JSON text, readable for a person and for LIKE, without secrets."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    if redact(text) is not text:
-        text = json.dumps(redact_value(value), ensure_ascii=False, default=str)
-    return storable(text) or "null"
-
-
-def told(text: str | None) -> str | None:
-    """A message as it is stored: what the CLI or the API said may quote a key."""
-    return text if text is None else storable(redact(text))
-
-
-def options(text: str | None) -> str | None:
-    """Options or inputs, which are JSON, as they are stored: without secrets."""
-    return text if text is None else storable(redact_json(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +190,9 @@ class Batch:
             0,
             _RUN,
             (
-                run, record.verb, record.state.value, record.total, pool, record.backend, options(record.config),
-                options(record.meta), tags, record.budget, record.created_at, record.finished_at,
-                told(record.error),
+                run, record.verb, record.state.value, record.total, pool, record.backend, cleaned_json(record.config),
+                cleaned_json(record.meta), tags, record.budget, record.created_at, record.finished_at,
+                cleaned(record.error),
             ),
         )  # fmt: skip
         self._events.append((event.at, pool, "run_accepted", record.state.value, run, None, None, None, None))
@@ -331,7 +266,7 @@ class Batch:
 
     def _reopen(self, pool: int, event: ev.TaskReopened) -> None:
         run, task = task_key(event.task_id)
-        row = run, task, told(event.prompt), options(event.overrides), event.requested_model
+        row = run, task, cleaned(event.prompt), cleaned_json(event.overrides), event.requested_model
         self._put(run, task, _REOPEN, row)
         changed = [name for name in ("prompt", "overrides", "requested_model") if getattr(event, name) is not None]
         # What was sent before is kept here: the task's row has the prompt of its next attempt.
@@ -376,7 +311,7 @@ class Batch:
                 error_type, error = "interrupted", event.error
             case ev.TaskCancelled():
                 error_type = "cancelled"
-        error, error_type = told(error), told(error_type)
+        error, error_type = cleaned(error), cleaned(error_type)
         finished_at = event.at if state.is_final else None
         self._put(run, task, _VERDICT, (run, task, state.value, finished_at, until, kind, error_type, error))
         payload = None if error_type is None else as_json({"error_type": error_type, "error": error})
@@ -389,13 +324,13 @@ class Batch:
             self._events.append((event.at, pool, "run_adopted", None, run, None, None, None, None))
             return
         finished_at = event.at if event.state in FINAL_RUN_STATES else None
-        self._put(run, 0, _RUN_STATE, (run, event.state.value, finished_at, told(event.error)))
+        self._put(run, 0, _RUN_STATE, (run, event.state.value, finished_at, cleaned(event.error)))
         payload = None if event.error is None else as_json({"error": event.error})
         self._events.append((event.at, pool, "run_changed", event.state.value, run, None, None, None, payload))
 
     def _slot_changed(self, pool: int, event: ev.SlotChanged) -> None:
         state = event.state.value
-        error = told(event.error)
+        error = cleaned(event.error)
         self._slots[pool, event.slot_id] = (
             pool, event.slot_id, state, event.task_id, event.restarts, event.tasks_completed, event.cost_nano,
             event.at, error,
@@ -521,8 +456,8 @@ def _task_row(run: int, task: TaskRecord) -> Row:
         run, task.number, task.state.value, task.row, task.sample, task.priority, task.attempts, task.opened_attempts,
         task.created_at, task.started_at, task.finished_at, task.waiting_until, redact(" ".join(task.tags)),
         task.conversation, task.role, task.profile, task.requested_model,
-        task.failure_kind and task.failure_kind.value, told(task.error_type), told(task.error), options(task.overrides),
-        options(task.inputs), storable(task.prompt),
+        task.failure_kind and task.failure_kind.value, cleaned(task.error_type), cleaned(task.error),
+        cleaned_json(task.overrides), cleaned_json(task.inputs), storable(task.prompt),
     )  # fmt: skip
 
 
@@ -539,8 +474,8 @@ def ended_values(event: ev.AttemptEnded) -> Row:
     why: Row = (None, None, None, None, None)
     if failure is not None:
         why = (
-            failure.kind.value, told(failure.error_type), failure.http_status, failure.retry_after_s,
-            told(failure.message),
+            failure.kind.value, cleaned(failure.error_type), failure.http_status, failure.retry_after_s,
+            cleaned(failure.message),
         )  # fmt: skip
     denials = None
     if result.denials:

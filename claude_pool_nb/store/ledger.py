@@ -27,7 +27,8 @@ from claude_pool_nb.events import Event
 from claude_pool_nb.records import BudgetRecord, nano
 from claude_pool_nb.redact import redact_json
 from claude_pool_nb.store import opening, recovery, schema
-from claude_pool_nb.store.batch import WriteResult, pool_number
+from claude_pool_nb.store.batch import WriteResult
+from claude_pool_nb.store.ids import pool_number
 from claude_pool_nb.store.recovery import Alive, Orphan, Recovery
 from claude_pool_nb.store.search import drop_index
 from claude_pool_nb.store.writer import Call, CallSoon, Count, Write, Writer

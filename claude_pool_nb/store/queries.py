@@ -7,8 +7,7 @@ the events described.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +30,7 @@ from claude_pool_nb.records import (
     Usage,
 )
 from claude_pool_nb.store import schema
-from claude_pool_nb.store.batch import pool_number, run_number, task_key
+from claude_pool_nb.store.ids import pool_number, typed_run, typed_task
 from claude_pool_nb.store.ledger import Ledger
 
 __all__ = [
@@ -47,10 +46,8 @@ __all__ = [
     "plain_rows",
     "pool",
     "run",
-    "run_numbers",
     "runs",
     "task",
-    "task_numbers",
     "tasks",
 ]
 
@@ -110,41 +107,6 @@ class PoolRow:
     """How: `closed`, or `gone` without a word."""
 
 
-def _run_key(run_id: str) -> int:
-    """A run's number; what is no run's id is not found."""
-    if not re.fullmatch(r"r[0-9]{1,9}", run_id):
-        raise RunNotFound(f"{run_id!r} is no run's id; ids look like r12, and `%pool runs` lists them")
-    return run_number(run_id)
-
-
-def task_numbers(task_id: str) -> tuple[int, int]:
-    """The numbers of a task's run and of the task.
-
-    Raises:
-        TaskNotFound: `task_id` is no task's id.
-
-    Example:
-        >>> task_numbers("r12.3")
-        (12, 3)
-    """
-    if not re.fullmatch(r"r[0-9]{1,9}\.[0-9]{1,9}", task_id):
-        raise TaskNotFound(f"{task_id!r} is no task's id; ids look like r12.3, and `%pool tasks` lists them")
-    return task_key(task_id)
-
-
-def run_numbers(run_ids: Iterable[str]) -> list[int]:
-    """The numbers of runs.
-
-    Raises:
-        RunNotFound: one is no run's id.
-
-    Example:
-        >>> run_numbers(["r1", "r12"])
-        [1, 12]
-    """
-    return [_run_key(run_id) for run_id in run_ids]
-
-
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +116,7 @@ def run(ledger: Ledger, run_id: str) -> RunRecord:
     Raises:
         RunNotFound: there is none of that id.
     """
-    number = _run_key(run_id)
+    number = typed_run(run_id)
     with ledger.reading() as connection:
         row = connection.execute(select(schema.run).where(schema.run.c.number == number)).first()
     if row is None:
@@ -186,7 +148,7 @@ def tasks(ledger: Ledger, run_id: str) -> list[TaskRecord]:
     Raises:
         RunNotFound: there is no run of that id.
     """
-    number = _run_key(run_id)
+    number = typed_run(run_id)
     with ledger.reading() as connection:
         found = _tasks(connection, schema.task.c.run == number)
         known = (
@@ -203,7 +165,7 @@ def task(ledger: Ledger, task_id: str) -> TaskRecord:
     Raises:
         TaskNotFound: there is none of that id.
     """
-    run_, number = task_numbers(task_id)
+    run_, number = typed_task(task_id)
     with ledger.reading() as connection:
         found = _tasks(connection, and_(schema.task.c.run == run_, schema.task.c.number == number))
     if not found:
@@ -217,7 +179,7 @@ def attempts(ledger: Ledger, task_id: str) -> list[AttemptRecord]:
     Raises:
         TaskNotFound: `task_id` is no task's id.
     """
-    run_, number = task_numbers(task_id)
+    run_, number = typed_task(task_id)
     attempt = schema.attempt
     query = select(attempt).where(attempt.c.run == run_, attempt.c.task == number).order_by(attempt.c.number)
     with ledger.reading() as connection:
@@ -227,7 +189,7 @@ def attempts(ledger: Ledger, task_id: str) -> list[AttemptRecord]:
 def run_attempts(ledger: Ledger, run_id: str) -> list[AttemptRecord]:
     """The attempts of all tasks of a run, task by task, first attempts first."""
     attempt = schema.attempt
-    query = select(attempt).where(attempt.c.run == _run_key(run_id)).order_by(attempt.c.task, attempt.c.number)
+    query = select(attempt).where(attempt.c.run == typed_run(run_id)).order_by(attempt.c.task, attempt.c.number)
     with ledger.reading() as connection:
         return [_attempt(row) for row in connection.execute(query)]
 
@@ -236,7 +198,7 @@ def run_spans(ledger: Ledger, run_id: str) -> list[tuple[str, float, float | Non
     """Where and when each attempt of a run was made: slot, start, end, state, nanodollars; no texts are read."""
     attempt = schema.attempt
     columns = (attempt.c.slot_id, attempt.c.started_at, attempt.c.finished_at, attempt.c.state, attempt.c.cost_nano)
-    query = select(*columns).where(attempt.c.run == _run_key(run_id)).order_by(attempt.c.started_at)
+    query = select(*columns).where(attempt.c.run == typed_run(run_id)).order_by(attempt.c.started_at)
     with ledger.reading() as connection:
         return [tuple(row) for row in connection.execute(query)]
 
@@ -332,9 +294,9 @@ def event_rows(
     event = schema.event.c
     query = select(schema.event)
     if run_id is not None:
-        query = query.where(event.run == _run_key(run_id))
+        query = query.where(event.run == typed_run(run_id))
     if task_id is not None:
-        run_, number = task_numbers(task_id)
+        run_, number = typed_task(task_id)
         query = query.where(event.run == run_, event.task == number)
     if pool_id is not None:
         query = query.where(event.pool == pool_number(pool_id))

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, select
 
 from claude_pool_nb.store import schema
-from claude_pool_nb.store.batch import told
 from claude_pool_nb.store.ledger import Ledger
+from claude_pool_nb.store.texts import cleaned
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def set_context(ledger: Ledger, scope: str, key: str, value: str) -> None:
         {'tone': 'dry'}
     """
     table = schema.context
-    row = {"scope": scope, "key": key, "value": told(value), "updated_at": time.time()}
+    row = {"scope": scope, "key": key, "value": cleaned(value), "updated_at": time.time()}
 
     def put(connection: Connection) -> None:
         connection.execute(_of(scope, key))
