@@ -18,14 +18,13 @@ from claude_pool_nb.analysis.keys import COST_KEYS
 from claude_pool_nb.analysis.task_frames import TASK_COLUMNS, history_frame, task_frame
 from claude_pool_nb.records import SlotRecord
 from claude_pool_nb.store import queries, schema, shelf
-from claude_pool_nb.store.ids import pool_number, typed_runs
+from claude_pool_nb.store.ids import typed_runs
 from claude_pool_nb.store.ledger import Ledger
 
 __all__ = [
     "COST_KEYS",
     "TASK_COLUMNS",
     "attempt_frame",
-    "budget_frame",
     "conversation_frame",
     "cost_frame",
     "event_frame",
@@ -40,8 +39,6 @@ def run_frame(
     ledger: Ledger,
     *,
     run_ids: Iterable[str] | None = None,
-    pool_id: str | None = None,
-    states: Iterable[str] = (),
     limit: int | None = None,
 ) -> pd.DataFrame:
     """One row per run, oldest first, with how many of its tasks are where and what they cost.
@@ -49,8 +46,6 @@ def run_frame(
     Args:
         ledger: where to read.
         run_ids: only these runs.
-        pool_id: only runs that this pool owns.
-        states: only in one of these states.
         limit: no more than the latest so many.
 
     Example:
@@ -64,11 +59,6 @@ def run_frame(
     )
     if run_ids is not None:
         query = query.where(r.number.in_(typed_runs(run_ids)))
-    if pool_id is not None:
-        query = query.where(r.pool == pool_number(pool_id))
-    wanted = [states] if isinstance(states, str) else [str(state) for state in states]
-    if wanted:
-        query = query.where(r.state.in_(wanted))
     query = query.order_by(r.number) if limit is None else query.order_by(r.number.desc()).limit(limit)
     with ledger.reading() as connection:
         rows = connection.execute(query).all()
@@ -111,31 +101,19 @@ def run_frame(
     )
 
 
-def event_frame(
-    ledger: Ledger,
-    *,
-    run_id: str | None = None,
-    task_id: str | None = None,
-    pool_id: str | None = None,
-    kinds: Sequence[str] = (),
-    limit: int | None = None,
-) -> pd.DataFrame:
+def event_frame(ledger: Ledger, *, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
     """One row per event, in their order.
 
     Args:
         ledger: where to read.
-        run_id: only of this run and its tasks.
-        task_id: only of this task.
-        pool_id: only of this pool.
-        kinds: only of these kinds.
-        limit: no more than the latest so many.
+        run_ids: only of these runs and their tasks.
 
     Example:
         >>> with Ledger.open(":memory:") as ledger:
         ...     list(event_frame(ledger).columns)[:3]
         ['event_id', 'at', 'kind']
     """
-    rows = queries.event_rows(ledger, run_id=run_id, task_id=task_id, pool_id=pool_id, kinds=kinds, limit=limit)
+    rows = queries.event_rows(ledger, run_ids=run_ids)
     parts: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * 10
     number, at, pool, kind, state, run, task, attempt, slot_id, payload = parts
     return pd.DataFrame(
@@ -182,34 +160,6 @@ def slot_frame(slots: Iterable[SlotRecord]) -> pd.DataFrame:
             "restarts": col.whole([slot.restarts for slot in records]),
             "since": col.instant([slot.since_at or None for slot in records]),
             "error": col.text([slot.error for slot in records]),
-        },
-        copy=False,
-    )
-
-
-def budget_frame(ledger: Ledger, *, name: str | None = None) -> pd.DataFrame:
-    """One row per budget, oldest first.
-
-    `current` is True for the newest of its name and kind of money; without a wall, limit and left are NaN.
-
-    Example:
-        >>> with Ledger.open(":memory:") as ledger:
-        ...     _ = ledger.open_budget("nb", limit_usd=5)
-        ...     budget_frame(ledger)["left_usd"].tolist()
-        [5.0]
-    """
-    records = queries.budgets(ledger, name=name)
-    newest = {(budget.name, budget.play_money): budget.id for budget in records}
-    return pd.DataFrame(
-        {
-            "name": col.text([budget.name for budget in records]),
-            "limit_usd": col.dollars([budget.limit_nano for budget in records]),
-            "spent_usd": col.dollars([budget.spent_nano for budget in records]),
-            "reserved_usd": col.dollars([budget.reserved_nano for budget in records]),
-            "left_usd": col.dollars([budget.left_nano for budget in records]),
-            "since": col.instant([budget.since_at for budget in records]),
-            "play_money": col.flag([budget.play_money for budget in records]),
-            "current": col.flag([newest[budget.name, budget.play_money] == budget.id for budget in records]),
         },
         copy=False,
     )

@@ -168,5 +168,4 @@ class Outputs:
             case "metrics":
                 return metric_frame(ledger, by=keys, run_ids=ids)
             case _:
-                events = frames.event_frame(ledger, run_id=ids[0] if ids and len(ids) == 1 else None)
-                return events if ids is None else events[events["run_id"].isin(ids)].reset_index(drop=True)
+                return frames.event_frame(ledger, run_ids=ids)

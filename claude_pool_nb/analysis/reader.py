@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from claude_pool_nb.analysis import selection
 from claude_pool_nb.analysis.comparing import Comparing
 from claude_pool_nb.analysis.money_reader import MoneyFrames
 from claude_pool_nb.analysis.outputs import Outputs
@@ -46,15 +47,19 @@ class Frames(MoneyFrames, Outputs, Comparing):
         return frames.task_frame(self.ledger, run_ids=[run_id])
 
     def tasks(
-        self, *, state: str | None = None, tag: str | None = None, run: str | None = None, limit: int | None = None
+        self, *, state: str | None = None, tag: str | None = None, run: Any = None, limit: int | None = None
     ) -> pd.DataFrame:
         """The tasks of this store.
 
         Args:
             state: Only those in this state.
             tag: Only those with this tag.
-            run: Only those of this run.
+            run: Only those of this run, its id or its frame, or of several.
             limit: At most so many, the latest.
+
+        Raises:
+            ConfigError: There is no such state.
+            RunNotFound: There is no such run.
 
         Example:
             >>> from claude_pool_nb import Pool
@@ -67,7 +72,7 @@ class Frames(MoneyFrames, Outputs, Comparing):
 
         frame = frames.task_frame(
             self.ledger,
-            run_ids=[run] if run else None,
+            run_ids=selection.run_ids(self.ledger, run),
             states=[_task_state(state)] if state else (),
             tags=[tag] if tag else (),
             limit=limit,
@@ -101,8 +106,11 @@ class Frames(MoneyFrames, Outputs, Comparing):
 
         return frames.run_frame(self.ledger)
 
-    def events(self, *, run: str | None = None) -> pd.DataFrame:
-        """Every state change of this store, or of one run.
+    def events(self, *, run: Any = None) -> pd.DataFrame:
+        """Every state change of this store, or of a run: given as itself, as its id or its frame; or of several.
+
+        Raises:
+            RunNotFound: There is no such run.
 
         Example:
             >>> from claude_pool_nb import Pool
@@ -113,7 +121,7 @@ class Frames(MoneyFrames, Outputs, Comparing):
         """
         from claude_pool_nb.analysis import frames
 
-        return frames.event_frame(self.ledger, run_id=run)
+        return frames.event_frame(self.ledger, run_ids=selection.run_ids(self.ledger, run))
 
     def history(self, q: str | None = None, limit: int | None = 100, *, since: When = None) -> pd.DataFrame:
         """Earlier tasks of this store, also those of earlier kernels, oldest first.

@@ -21,7 +21,7 @@ from claude_pool_nb.errors import ConfigError, nearest
 from claude_pool_nb.records import TaskState
 from claude_pool_nb.schemas import fields_of
 from claude_pool_nb.store import queries, schema
-from claude_pool_nb.store.ids import pool_number, typed_runs, typed_task
+from claude_pool_nb.store.ids import typed_runs, typed_task
 from claude_pool_nb.store.ledger import Ledger
 from claude_pool_nb.store.search import find_tasks
 
@@ -44,11 +44,9 @@ def task_frame(
     *,
     run_ids: Iterable[str] | None = None,
     task_ids: Iterable[str] | None = None,
-    pool_id: str | None = None,
     states: Iterable[str] = (),
     tags: Iterable[str] = (),
     limit: int | None = None,
-    search: str | None = None,
     since_at: float | None = None,
 ) -> pd.DataFrame:
     """One row per task: input columns first, then the columns of `TASK_COLUMNS`.
@@ -62,11 +60,9 @@ def task_frame(
         ledger: where to read.
         run_ids: only of these runs.
         task_ids: only these tasks.
-        pool_id: only of runs that this pool owns.
         states: only in one of these states.
         tags: only with all of these tags.
         limit: no more than the latest so many.
-        search: only with this text in prompt or output, whatever its case.
         since_at: only accepted from then on, unix seconds.
 
     Returns:
@@ -83,7 +79,7 @@ def task_frame(
     """
     runs = None if run_ids is None else list(run_ids)
     keys = None if task_ids is None else {typed_task(task_id) for task_id in task_ids}
-    conditions = _task_conditions(runs, keys, pool_id, states, tags, search)
+    conditions = _task_conditions(runs, keys, states, tags)
     if since_at is not None:
         conditions.append(schema.task.c.created_at >= since_at)
     t, a, r = schema.task.c, schema.attempt.c, schema.run.c
@@ -136,13 +132,11 @@ def task_frame(
 def _task_conditions(
     runs: Sequence[str] | None,
     keys: set[tuple[int, int]] | None,
-    pool_id: str | None,
     states: Iterable[str],
     tags: Iterable[str],
-    search: str | None,
 ) -> list[Any]:
     """What a task must be like to be in the frame."""
-    t, a = schema.task.c, schema.attempt.c
+    t = schema.task.c
     conditions: list[Any] = []
     if runs is not None:
         conditions.append(t.run.in_(typed_runs(runs)))
@@ -152,8 +146,6 @@ def _task_conditions(
             by_run.setdefault(run, []).append(number)
         few = [and_(t.run == run, t.number.in_(numbers)) for run, numbers in by_run.items()]
         conditions.append(or_(*few) if few else t.run.in_(sorted({run for run, _ in keys})))
-    if pool_id is not None:
-        conditions.append(schema.run.c.pool == pool_number(pool_id))
     wanted = [states] if isinstance(states, str) else list(states)
     for state in wanted:
         if state not in set(TaskState):
@@ -163,8 +155,6 @@ def _task_conditions(
     padded = literal(" ").concat(t.tags).concat(" ")
     every = [tags] if isinstance(tags, str) else tags
     conditions += [padded.contains(f" {tag} ", autoescape=True) for tag in every]
-    if search:
-        conditions.append(or_(t.prompt.icontains(search, autoescape=True), a.output.icontains(search, autoescape=True)))
     return conditions
 
 

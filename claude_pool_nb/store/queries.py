@@ -7,7 +7,7 @@ the events described.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,6 @@ from claude_pool_nb.errors import RunNotFound, TaskNotFound
 from claude_pool_nb.records import (
     AttemptRecord,
     AttemptState,
-    BudgetRecord,
     CostBasis,
     Denial,
     Failure,
@@ -30,16 +29,13 @@ from claude_pool_nb.records import (
     Usage,
 )
 from claude_pool_nb.store import schema
-from claude_pool_nb.store.ids import pool_number, typed_run, typed_task
+from claude_pool_nb.store.ids import pool_number, typed_run, typed_runs, typed_task
 from claude_pool_nb.store.ledger import Ledger
 
 __all__ = [
-    "EventRow",
     "PoolRow",
     "attempts",
-    "budgets",
     "event_rows",
-    "events",
     "history",
     "latest_run",
     "plain_columns",
@@ -53,32 +49,6 @@ __all__ = [
 
 
 _ROWS_AT_A_TIME = 300
-
-
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """An event as the ledger keeps it."""
-
-    id: int
-    """Its number: events are in the order of their commits."""
-    at: float
-    """When it happened."""
-    kind: str
-    """`task_running`, `slot_changed` ..."""
-    state: str | None = None
-    """The state it led to."""
-    pool_id: str | None = None
-    """Whose event it is."""
-    run_id: str | None = None
-    """The run it is about."""
-    task_id: str | None = None
-    """The task it is about."""
-    attempt: int | None = None
-    """The attempt it is about."""
-    slot_id: str | None = None
-    """The slot it is about."""
-    payload: str | None = None
-    """More, as JSON text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +94,15 @@ def run(ledger: Ledger, run_id: str) -> RunRecord:
     return _run(row)
 
 
-def runs(ledger: Ledger, *, pool_id: str | None = None, limit: int | None = None) -> list[RunRecord]:
+def runs(ledger: Ledger, *, limit: int | None = None) -> list[RunRecord]:
     """Runs, oldest first; with a limit the latest ones."""
-    query = select(schema.run)
-    if pool_id is not None:
-        query = query.where(schema.run.c.pool == pool_number(pool_id))
     with ledger.reading() as connection:
-        return [_run(row) for row in _last(connection, query, limit, schema.run.c.number)]
+        return [_run(row) for row in _last(connection, select(schema.run), limit, schema.run.c.number)]
 
 
-def latest_run(ledger: Ledger, *, pool_id: str | None = None) -> RunRecord | None:
-    """The run that was accepted last."""
-    found = runs(ledger, pool_id=pool_id, limit=1)
+def latest_run(ledger: Ledger) -> RunRecord | None:
+    """The run that was accepted last; None in an empty store."""
+    found = runs(ledger, limit=1)
     return found[0] if found else None
 
 
@@ -203,16 +170,13 @@ def run_spans(ledger: Ledger, run_id: str) -> list[tuple[str, float, float | Non
         return [tuple(row) for row in connection.execute(query)]
 
 
-def history(
-    ledger: Ledger, limit: int = 200, *, play_money: bool = False, model: str | None = None
-) -> list[tuple[str, str | None, int]]:
+def history(ledger: Ledger, limit: int = 200, *, play_money: bool = False) -> list[tuple[str, str | None, int]]:
     """What recent tasks cost: profile, requested model and nanodollars of completed attempts, oldest first.
 
     Args:
         ledger: where to look.
         limit: no more than the latest so many.
         play_money: of the demo's dollars instead of real ones.
-        model: only of tasks that asked for this model.
     """
     attempt, task_, budget = schema.attempt.c, schema.task.c, schema.budget.c
     query = (
@@ -231,104 +195,27 @@ def history(
         .order_by(attempt.run.desc(), attempt.task.desc(), attempt.number.desc())
         .limit(limit)
     )
-    if model is not None:
-        query = query.where(task_.requested_model == model)
     with ledger.reading() as connection:
         rows = connection.execute(query).all()
     return [(row[0], row[1], row[2]) for row in reversed(rows)]
 
 
-# -- events, budgets, pools --------------------------------------------------------------------------------------------
+# -- events, pools -----------------------------------------------------------------------------------------------------
 
 
-def events(
-    ledger: Ledger,
-    *,
-    run_id: str | None = None,
-    task_id: str | None = None,
-    pool_id: str | None = None,
-    kinds: Sequence[str] = (),
-    after: int | None = None,
-    limit: int | None = None,
-) -> list[EventRow]:
-    """Events in their order; with a limit the latest ones.
+def event_rows(ledger: Ledger, *, run_ids: Iterable[str] | None = None) -> list[tuple[Any, ...]]:
+    """Events in the order of their commits, as plain rows with the columns of the table.
 
     Args:
         ledger: where to look.
-        run_id: only of this run and its tasks.
-        task_id: only of this task.
-        pool_id: only of this pool.
-        kinds: only of these kinds.
-        after: only those with a higher number.
-        limit: no more than the latest so many.
+        run_ids: only of these runs and their tasks; None for all there are.
     """
-    rows = event_rows(ledger, run_id=run_id, task_id=task_id, pool_id=pool_id, kinds=kinds, after=after, limit=limit)
-    return [
-        EventRow(
-            id=number,
-            at=at,
-            kind=kind,
-            state=state,
-            pool_id=None if pool_ is None else f"p{pool_}",
-            run_id=None if run_ is None else f"r{run_}",
-            task_id=None if task_ is None else f"r{run_}.{task_}",
-            attempt=attempt,
-            slot_id=slot_id,
-            payload=payload,
-        )
-        for number, at, pool_, kind, state, run_, task_, attempt, slot_id, payload in rows
-    ]
-
-
-def event_rows(
-    ledger: Ledger,
-    *,
-    run_id: str | None = None,
-    task_id: str | None = None,
-    pool_id: str | None = None,
-    kinds: Sequence[str] = (),
-    after: int | None = None,
-    limit: int | None = None,
-) -> list[tuple[Any, ...]]:
-    """The same as plain rows, in the order of the table's columns: for frames of very many."""
     event = schema.event.c
-    query = select(schema.event)
-    if run_id is not None:
-        query = query.where(event.run == typed_run(run_id))
-    if task_id is not None:
-        run_, number = typed_task(task_id)
-        query = query.where(event.run == run_, event.task == number)
-    if pool_id is not None:
-        query = query.where(event.pool == pool_number(pool_id))
-    if kinds:
-        query = query.where(event.kind.in_(kinds))
-    if after is not None:
-        query = query.where(event.id > after)
+    query = select(schema.event).order_by(event.id)
+    if run_ids is not None:
+        query = query.where(event.run.in_(typed_runs(run_ids)))
     with ledger.reading() as connection:
-        if limit is None:
-            return plain_rows(connection, query.order_by(event.id))
-        return plain_rows(connection, query.order_by(event.id.desc()).limit(limit))[::-1]
-
-
-def budgets(ledger: Ledger, *, name: str | None = None) -> list[BudgetRecord]:
-    """Budgets, oldest first."""
-    budget = schema.budget.c
-    query = select(schema.budget).order_by(budget.id)
-    if name is not None:
-        query = query.where(budget.name == name)
-    with ledger.reading() as connection:
-        return [
-            BudgetRecord(
-                id=row.id,
-                name=row.name,
-                limit_nano=row.limit_nano,
-                spent_nano=row.spent_nano,
-                reserved_nano=row.reserved_nano,
-                since_at=row.since_at,
-                play_money=bool(row.play_money),
-            )
-            for row in connection.execute(query)
-        ]
+        return plain_rows(connection, query)
 
 
 def pool(ledger: Ledger, pool_id: str) -> PoolRow | None:

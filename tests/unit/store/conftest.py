@@ -18,6 +18,7 @@ from claude_pool_nb.records import (
     TurnResult,
     Usage,
 )
+from claude_pool_nb.store import queries, schema
 from claude_pool_nb.store.batch import WriteResult
 from claude_pool_nb.store.ledger import Ledger
 
@@ -82,6 +83,13 @@ class Writes:
     def now_budget(self) -> BudgetRecord:
         """The budget as the ledger has it."""
         return self.ledger.budget(self.budget.id)
+
+
+def event_kinds(ledger: Ledger, task_id: str | None = None) -> list[str]:
+    """The kinds of all events, or of those of a task, in their order."""
+    columns = schema.event.c.keys()
+    events = [dict(zip(columns, row, strict=True)) for row in queries.event_rows(ledger)]
+    return [event["kind"] for event in events if task_id in {None, f"r{event['run']}.{event['task']}"}]
 
 
 def writes_into(ledger: Ledger, *, limit_usd: float | None = None, name: str = "nb") -> Writes:

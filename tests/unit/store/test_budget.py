@@ -16,7 +16,7 @@ from claude_pool_nb.records import AttemptState, Failure, FailureKind, TaskState
 from claude_pool_nb.store import queries
 from claude_pool_nb.store.ledger import Ledger
 
-from .conftest import Writes, writes_into
+from .conftest import Writes, event_kinds, writes_into
 
 
 def booked(ledger: Ledger, budget_id: int) -> tuple[int, int]:
@@ -41,7 +41,7 @@ def test_a_wall_is_inclusive_and_grants_in_order(ledger: Ledger) -> None:
     refused = queries.task(ledger, f"{run}.2")
     assert (refused.state, refused.attempts, refused.started_at) == (TaskState.PENDING, 0, None)
     assert queries.attempts(ledger, f"{run}.2") == []
-    assert [event.kind for event in queries.events(ledger, task_id=f"{run}.2")] == ["task_pending"]
+    assert event_kinds(ledger, f"{run}.2") == ["task_pending"]
     done = writes(
         ev.AttemptEnded(2.0, f"{run}.1", 1, AttemptState.COMPLETED, TurnResult(cost_nano=30)),
         ev.TaskCompleted(2.0, f"{run}.1"),
@@ -105,7 +105,7 @@ def test_budgets_are_found_by_name(ledger: Ledger) -> None:
     fresh = ledger.open_budget("nb", limit_usd=1, fresh=True)
     assert ledger.open_budget("nb") == fresh
     assert ledger.budget(first.id).limit_nano == nano(7)
-    assert [budget.id for budget in queries.budgets(ledger, name="nb")] == [first.id, play.id, fresh.id]
+    assert first.id < play.id < fresh.id
     for bad in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="dollars"):
             ledger.open_budget("nb", limit_usd=bad)
@@ -135,7 +135,6 @@ def test_history_tells_what_recent_tasks_cost(ledger: Ledger) -> None:
     writes.start(f"{run}.3")
     assert queries.history(ledger, play_money=True) == [("prompt", "haiku", 5), ("prompt", "haiku", 6)]
     assert queries.history(ledger, 1, play_money=True) == [("prompt", "haiku", 6)]
-    assert queries.history(ledger, play_money=True, model="opus") == []
     assert queries.history(ledger) == []
 
 
@@ -254,7 +253,7 @@ def test_two_processes_never_exceed_a_budget_they_share(tmp_path: Path) -> None:
     assert sum(int(one[1]) for one in said) == 90
     assert max(int(one[2]) for one in said) <= 1000
     with Ledger.open(path) as ledger:
-        (budget,) = queries.budgets(ledger)
+        budget = ledger.budget(1)
         assert (budget.spent_nano, budget.reserved_nano) == (990, 0)
         assert booked(ledger, budget.id) == (990, 0)
 

@@ -19,7 +19,7 @@ from claude_pool_nb.store import queries, recovery, shelf
 from claude_pool_nb.store.ledger import Ledger
 from claude_pool_nb.store.recovery import Orphan, is_alive, this_process
 
-from .conftest import writes_into
+from .conftest import event_kinds, writes_into
 
 
 def gone(_host: str, _boot: str, _pid: int, _start: float) -> bool:
@@ -67,7 +67,7 @@ def test_what_a_dead_pool_left_is_interrupted_and_its_bill_booked(ledger: Ledger
     assert (spoke.result.cost_basis, spoke.result.usage) == (CostBasis.ESTIMATED, Usage(5, 6, 7, 8))
     assert (writes.now_budget().spent_nano, writes.now_budget().reserved_nano) == (70 + 33 + 120 + 4 + 1, 0)
     assert [queries.run(ledger, one).state for one in (run, finished)] == [RunState.INTERRUPTED, RunState.COMPLETED]
-    kinds = [event.kind for event in queries.events(ledger, task_id=f"{run}.3")]
+    kinds = event_kinds(ledger, f"{run}.3")
     assert kinds[-2:] == ["attempt_ended", "task_interrupted"]
     assert ledger.recover(gone) == recovery.Recovery()  # once is enough
     assert (pool := queries.pool(ledger, writes.pool_id)) is not None
@@ -93,7 +93,7 @@ def test_an_interrupted_run_is_taken_over_and_goes_on(ledger: Ledger) -> None:
     assert queries.run(ledger, run).finished_at is None
     new.start(f"{run}.1", attempt=2)
     new.finish(f"{run}.1", attempt=2)
-    assert queries.latest_run(ledger, pool_id=new.pool_id) == queries.run(ledger, run)
+    assert queries.run(ledger, run).pool_id == new.pool_id
     found = ledger.recover(gone)
     assert (found.pools, found.tasks) == ((new.pool_id,), (f"{run}.2",))
 
@@ -196,7 +196,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
         assert {tasks[task_id].state for task_id in told} == {TaskState.COMPLETED}
         assert {tasks[task_id].cost_nano for task_id in told} == {7}
         assert {task.state for task in tasks.values()} == {TaskState.COMPLETED, TaskState.INTERRUPTED}
-        (budget,) = queries.budgets(ledger)
+        budget = ledger.budget(1)
         assert budget.spent_nano == sum(task.cost_nano for task in tasks.values())
         assert budget.reserved_nano == 0
         with ledger.reading() as connection:

@@ -27,7 +27,7 @@ from claude_pool_nb.records import (
 from claude_pool_nb.store import queries
 from claude_pool_nb.store.ledger import Ledger
 
-from .conftest import Writes
+from .conftest import Writes, event_kinds
 
 
 def test_records_come_back_as_they_were_accepted(writes: Writes) -> None:
@@ -128,7 +128,7 @@ def test_one_write_may_hold_the_whole_life_of_a_task(writes: Writes) -> None:
     assert (found.prompt, found.started_at, found.finished_at, found.error) == ("better", 2.0, 9.0, None)
     assert [a.reserved_nano for a in queries.attempts(writes.ledger, task)] == [10, 17, 10]
     assert queries.run(writes.ledger, run).finished_at == 9.0
-    kinds = [event.kind for event in queries.events(writes.ledger, task_id=task)]
+    kinds = event_kinds(writes.ledger, task)
     assert kinds == [
         "task_pending", "task_running", "attempt_ended", "task_waiting", "task_pending_again", "task_running",
         "reservation_extended", "attempt_ended", "task_failed", "task_reopened", "task_running", "attempt_ended",
@@ -144,7 +144,7 @@ def test_a_final_state_changes_by_reopening_only(writes: Writes) -> None:
     task = f"{run}.1"
     writes.start(task)
     writes.finish(task)
-    before = queries.events(writes.ledger)
+    before = queries.event_rows(writes.ledger)
     wrong: list[tuple[ev.Event, ...]] = [
         (ev.Warned(1.0, "not kept"), ev.TaskFailed(1.0, task, FailureKind.TASK, "x", "x")),
         (ev.Warned(1.0, "not kept"), ev.TaskRunning(1.0, task, 2, "s1", 5)),
@@ -156,7 +156,7 @@ def test_a_final_state_changes_by_reopening_only(writes: Writes) -> None:
     for events in wrong:
         with pytest.raises(StoreConflict):
             writes(*events)
-    assert queries.events(writes.ledger) == before
+    assert queries.event_rows(writes.ledger) == before
     assert queries.task(writes.ledger, task).state == TaskState.COMPLETED
     assert writes.now_budget().spent_nano == 70
     assert writes.now_budget().reserved_nano == 0
@@ -246,7 +246,7 @@ def test_slots_are_kept_as_they_are_now(writes: Writes) -> None:
     with writes.ledger.reading() as connection:
         rows = connection.exec_driver_sql("SELECT slot_id, state, cost_nano FROM slot ORDER BY slot_id").all()
     assert [tuple(row) for row in rows] == [("s1", "stopped", 5), ("s2", "idle", 0)]
-    assert len(queries.events(writes.ledger, kinds=["slot_changed"])) == 8
+    assert event_kinds(writes.ledger).count("slot_changed") == 8
 
 
 def test_futures_are_resolved_in_the_loop_that_asked(ledger: Ledger) -> None:
@@ -313,7 +313,7 @@ def test_prune_deletes_old_runs_whole(writes: Writes) -> None:
         writes(ev.RunChanged(at, run, RunState.COMPLETED))
     assert writes.ledger.prune(100.0) == 1
     assert [run.id for run in queries.runs(writes.ledger)] == [unfinished, new]
-    assert queries.events(writes.ledger, run_id=old) == []
+    assert queries.event_rows(writes.ledger, run_ids=[old]) == []
     assert queries.attempts(writes.ledger, f"{old}.1") == []
     assert writes.now_budget().spent_nano == 140
     assert writes.ledger.new_run() == 4
