@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from claude_pool_nb.analysis import selection
 from claude_pool_nb.analysis.periods import Period, When
 from claude_pool_nb.display.sums import sums_frame
 from claude_pool_nb.errors import ConfigError
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from claude_pool_nb.store.ledger import Ledger
 
 
+class _Filters(TypedDict):
+    """Which attempts a frame is about."""
+
+    run_ids: list[str] | None
+    period: Period | None
+    tags: list[str]
+    models: list[str]
+
+
 class MoneyFrames:
     """What was spent, on what, how fast and how well. Play money (the demo's) and real money are never added up."""
 
@@ -27,6 +37,17 @@ class MoneyFrames:
     @abstractmethod
     def ledger(self) -> Ledger:
         """Where everything is written, and read from."""
+
+    def _filters(
+        self, run: Any, since: When, until: When, tags: str | Iterable[str] | None, model: str | Iterable[str] | None
+    ) -> _Filters:
+        """The filters that the frames have in common, as the readers of the ledger take them."""
+        return {
+            "run_ids": selection.run_ids(self.ledger, run),
+            "period": _period(since, until),
+            "tags": _words("tags", tags),
+            "models": _words("model", model),
+        }
 
     def attempts(
         self,
@@ -43,7 +64,7 @@ class MoneyFrames:
         """Every attempt ever made in this store: what each cost, how long it took, how it ended.
 
         Args:
-            run: Only of this run (its id or its handle), or of several.
+            run: Only of this run, its id or its frame, or of several.
             since: Only those started from then on: a datetime, a date, or a span like `2h` or `7d` before now.
             until: Only those started before; a date alone names its whole day.
             tags: Only of tasks with one of these tags.
@@ -54,7 +75,7 @@ class MoneyFrames:
 
         Raises:
             ConfigError: A filter cannot be understood.
-            RunNotFound: `run` is no run's id.
+            RunNotFound: There is no such run.
 
         Example:
             >>> from claude_pool_nb import Pool
@@ -69,10 +90,7 @@ class MoneyFrames:
             raise ConfigError(f"limit={limit!r} cannot work; give a whole number of rows, or None for all")
         return attempt_frame(
             self.ledger,
-            run_ids=_run_ids(run),
-            period=_period(since, until),
-            tags=_words("tags", tags),
-            models=_words("model", model),
+            **self._filters(run, since, until, tags, model),
             states=_words("state", state),
             limit=limit,
             outputs=outputs,
@@ -99,11 +117,11 @@ class MoneyFrames:
             until: Only before; a date alone names its whole day.
             tags: Only tasks with one of these tags.
             model: Only what this model answered or was asked for, or one of several.
-            run: Only this run (its id or its handle), or several.
+            run: Only this run, its id or its frame, or several.
 
         Raises:
             ConfigError: A key or a filter cannot be understood.
-            RunNotFound: `run` is no run's id.
+            RunNotFound: There is no such run.
 
         Example:
             >>> from claude_pool_nb import Pool
@@ -117,10 +135,7 @@ class MoneyFrames:
         frame = cost_frame(
             self.ledger,
             by=_words("by", by),
-            run_ids=_run_ids(run),
-            period=_period(since, until),
-            tags=_words("tags", tags),
-            models=_words("model", model),
+            **self._filters(run, since, until, tags, model),
         )
         return sums_frame(frame, label="costs")
 
@@ -151,7 +166,7 @@ class MoneyFrames:
             until: Only what started before; a date alone names its whole day.
             tags: Only tasks with one of these tags.
             model: Only what this model answered or was asked for, or one of several.
-            run: Only this run (its id or its handle), or several.
+            run: Only this run, its id or its frame, or several.
 
         Returns:
             A frame of which the most telling columns are shown; `claude_pool_nb.analysis.metrics.metric_frame` tells
@@ -159,7 +174,7 @@ class MoneyFrames:
 
         Raises:
             ConfigError: A key or a filter cannot be understood.
-            RunNotFound: `run` is no run's id.
+            RunNotFound: There is no such run.
 
         Example:
             >>> from claude_pool_nb import Pool
@@ -173,10 +188,7 @@ class MoneyFrames:
         frame = metric_frame(
             self.ledger,
             by=_words("by", by),
-            run_ids=_run_ids(run),
-            period=_period(since, until),
-            tags=_words("tags", tags),
-            models=_words("model", model),
+            **self._filters(run, since, until, tags, model),
         )
         return sums_frame(frame, label="metrics")
 
@@ -236,15 +248,3 @@ def _words(name: str, given: str | Iterable[str] | None) -> list[str]:
         if not isinstance(word, str) and given is not None:
             raise ConfigError(f"{name} takes a text or a list of texts, not {word!r}")
     return [] if given is None else words
-
-
-def _run_ids(given: Any) -> list[str] | None:
-    """The ids of a run or of several, given by ids or handles."""
-    if given is None:
-        return None
-    several = list(given) if isinstance(given, list | tuple | set | frozenset) else [given]
-    ids = [getattr(one, "id", one) for one in several]
-    for one in ids:
-        if not isinstance(one, str):
-            raise ConfigError(f"run takes a run, its id like 'r12', or a list of them, not {one!r}")
-    return ids

@@ -498,3 +498,19 @@ def test_the_verbs_of_a_pool() -> None:
                 pool.metrics(**wrong)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="limit"):
             pool.attempts(limit=-1)
+
+
+def test_a_run_is_named_the_same_way_everywhere() -> None:
+    """Every frame takes a run, its id, its frame, several of them and `all`; one that does not exist is an error."""
+    with Pool(backend="demo", demo_latency_s=0, store=":memory:") as pool:
+        first, second = pool.fan_out(["a", "b"]), pool.fan_out(["c"])
+        for verb in (pool.tasks, pool.attempts, pool.events):
+            every = set(verb()["run_id"].dropna())
+            assert every == {"r1", "r2"}, verb
+            for given, ids in ((first, {"r1"}), ("r2", {"r2"}), (second.frame, {"r2"}), ([first, "r2"], every)):
+                assert set(verb(run=given)["run_id"]) == ids, (verb, ids)
+            assert set(verb(run="all")["run_id"].dropna()) == every, verb
+            with pytest.raises(RunNotFound):
+                verb(run="r99")
+        with pytest.raises(RunNotFound):
+            pool.cost(run="r99")
