@@ -18,11 +18,9 @@ from types import MappingProxyType
 from typing import Any, Final, Self
 
 from claude_pool_nb.errors import ConfigError, nearest
+from claude_pool_nb.model_names import DEMO_MODELS, MODEL_ALIASES, validate_model
+from claude_pool_nb.option_checks import ALL_TOOLS, CHECKS, unique
 from claude_pool_nb.options import (
-    ALL_TOOLS,
-    CHECKS,
-    DEMO_MODELS,
-    MODEL_ALIASES,
     UNSET,
     Effort,
     Only,
@@ -34,8 +32,6 @@ from claude_pool_nb.options import (
     refuse_unknown,
     shown,
     to_plain,
-    unique,
-    validate_model,
     without_secrets,
 )
 from claude_pool_nb.records import RetryPolicy

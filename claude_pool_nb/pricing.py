@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from claude_pool_nb.options import DEFAULT_MODEL, DEMO_MODELS, MODEL_ALIASES, SlotMode
+from claude_pool_nb.model_names import DEFAULT_MODEL, DEMO_MODELS, MODEL_ALIASES
+from claude_pool_nb.options import SlotMode
 
 if TYPE_CHECKING:
     from claude_pool_nb.records import Usage

@@ -26,7 +26,7 @@ from typing import Any, Final
 from claude_pool_nb.analysis.estimates import Seen
 from claude_pool_nb.config import PROFILES
 from claude_pool_nb.errors import ConfigError
-from claude_pool_nb.options import DEFAULT_MODEL
+from claude_pool_nb.model_names import DEFAULT_MODEL
 from claude_pool_nb.pricing import demo_model, fixed_tokens, list_price, tokens_of_size
 from claude_pool_nb.resolved import ResolvedConfig
 from claude_pool_nb.store import settled

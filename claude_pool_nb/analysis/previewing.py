@@ -26,7 +26,7 @@ from claude_pool_nb.analysis.estimates import (
 from claude_pool_nb.analysis.likeness import Asked, History, Likeness, Past
 from claude_pool_nb.analysis.preview import Preview
 from claude_pool_nb.display.previews import PreviewCell
-from claude_pool_nb.options import DEFAULT_MODEL
+from claude_pool_nb.model_names import DEFAULT_MODEL
 from claude_pool_nb.pricing import demo_model, estimate_tokens
 from claude_pool_nb.records import RunRecord, SlotState, TaskRecord, TaskState
 from claude_pool_nb.redact import redact

@@ -20,11 +20,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from claude_pool_nb import pricing
-from claude_pool_nb.options import DEFAULT_MODEL, MODEL_ALIASES
+from claude_pool_nb.model_names import DEFAULT_MODEL, MODEL_ALIASES, same_model
 from claude_pool_nb.redact import redact
 from claude_pool_nb.resolved import ResolvedConfig
 from claude_pool_nb.sessions.base import BackendInfo
-from claude_pool_nb.sessions.models import same_model
 
 _NAMED = (
     "system_prompt", "appended_prompt", "preset", "schema", "effort", "max_output_tokens", "cli_path",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from claude_pool_nb.options import validate_model
+from claude_pool_nb.model_names import validate_model
 from claude_pool_nb.records import Usage
 from claude_pool_nb.resolved import ResolvedConfig
 from claude_pool_nb.sessions.base import Backend, BackendInfo, Session

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from claude_pool_nb.options import MODEL_ALIASES
+from claude_pool_nb.model_names import MODEL_ALIASES
 from claude_pool_nb.redact import redact, redact_value
 from claude_pool_nb.resolved import ResolvedConfig
 from claude_pool_nb.sessions.base import Turn

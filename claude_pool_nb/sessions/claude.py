@@ -17,12 +17,12 @@ from uuid import uuid4
 
 from claude_pool_nb.config import PermissionMode, ResolvedConfig, SlotMode
 from claude_pool_nb.errors import ResetFailed, SessionError, SessionLost
+from claude_pool_nb.model_names import is_full_id, same_model
 from claude_pool_nb.records import CostBasis, Denial, Failure, FailureKind, TurnResult, Usage, nano
 from claude_pool_nb.sessions import launch as launching
 from claude_pool_nb.sessions import processes
 from claude_pool_nb.sessions.base import SessionEvent, SessionInfo, Turn
 from claude_pool_nb.sessions.classify import RetryNotice, classify, crashed, hung, misfit, null_byte, of_notice
-from claude_pool_nb.sessions.models import is_full_id, same_model
 from claude_pool_nb.sessions.turn_reader import TurnReader, Urgency, denials_of, model_usage_of
 from claude_pool_nb.sessions.wire import RequestRefused, Wire
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from claude_pool_nb.errors import ResetFailed, SessionError, SessionLost
-from claude_pool_nb.options import validate_model
+from claude_pool_nb.model_names import validate_model
 from claude_pool_nb.pricing import cost_nano, demo_model, estimate_tokens
 from claude_pool_nb.records import CostBasis, Denial, Failure, FailureKind, TurnResult, Usage
 from claude_pool_nb.resolved import ResolvedConfig
