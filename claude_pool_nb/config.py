@@ -19,8 +19,7 @@ from typing import Any, Final, Self
 
 from claude_pool_nb.errors import ConfigError, nearest
 from claude_pool_nb.model_names import DEMO_MODELS, MODEL_ALIASES, validate_model
-from claude_pool_nb.option_checks import ALL_TOOLS, CHECKS, unique
-from claude_pool_nb.options import (
+from claude_pool_nb.option_values import (
     UNSET,
     Effort,
     Only,
@@ -29,11 +28,11 @@ from claude_pool_nb.options import (
     Unset,
     from_plain,
     only,
-    refuse_unknown,
     shown,
     to_plain,
     without_secrets,
 )
+from claude_pool_nb.options import ALL_TOOLS, CHECKS, refuse_unknown, unique
 from claude_pool_nb.records import RetryPolicy
 from claude_pool_nb.resolved import ResolvedConfig
 

@@ -1,99 +1,326 @@
-"""The words of options: special values, enums, names that are refused, and how a value is stored and shown.
+"""What a single option may be, and the names that are refused.
 
-Invariants: `UNSET` and `only(...)` survive JSON; what may be secret in a value is neither stored nor shown.
+Invariant: a check either returns the value in its one normal form or raises a ConfigError that names the option, the
+value and what it takes; nothing is corrected silently.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from enum import StrEnum
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from claude_pool_nb.errors import NotYetSupported, ReplacedOption, UnknownOption, nearest
+from claude_pool_nb.errors import ConfigError, NotYetSupported, ReplacedOption, UnknownOption, nearest
+from claude_pool_nb.model_names import validate_model
+from claude_pool_nb.option_values import (
+    NOT_STORED,
+    SECRET_FIELDS,
+    UNSET,
+    UNSET_JSON,
+    Effort,
+    Only,
+    PermissionMode,
+    SlotMode,
+)
 from claude_pool_nb.records import RetryPolicy
-from claude_pool_nb.redact import redact
+from claude_pool_nb.schemas import schema_text
 
 
-class Unset:
-    """The type of `UNSET`: an option that drops what it would inherit, back to the profile's or the CLI's default.
+def _wrong(name: str, value: object, takes: str) -> ConfigError:
+    """The error that every check raises."""
+    shown = repr(value)
+    return ConfigError(f"{name}={shown if len(shown) <= 80 else shown[:77] + '...'} cannot work: {name} takes {takes}")
+
+
+def _text(name: str, value: object) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise _wrong(name, value, "text")
+    return value
+
+
+def _word(name: str, value: object) -> str:
+    """A string that is not empty."""
+    text = _text(name, value).strip()
+    if not text:
+        raise _wrong(name, value, "a name that is not empty")
+    return text
+
+
+def _model(name: str, value: object) -> str:
+    """A model's name, of any backend."""
+    return validate_model(_word(name, value))
+
+
+def _boolean(name: str, value: object) -> bool:
+    """True or False, nothing that merely looks like it."""
+    if not isinstance(value, bool):
+        raise _wrong(name, value, "True or False")
+    return value
+
+
+def _number(least: float, *, above: bool = False, unit: str = "") -> Callable[[str, object], float]:
+    """A finite number from `least` on (or above it)."""
+    takes = f"a number {'above' if above else 'of at least'} {least:g}{unit}"
+
+    def check(name: str, value: object) -> float:
+        number = _plain_number(value)
+        if number is None or not math.isfinite(number) or number < least or (above and number == least):
+            raise _wrong(name, value, takes)
+        return float(number)
+
+    return check
+
+
+def _integer(least: int | None = None) -> Callable[[str, object], int]:
+    """A whole number, from `least` on."""
+    takes = "a whole number" + ("" if least is None else f" of at least {least}")
+
+    def check(name: str, value: object) -> int:
+        number = _plain_number(value)
+        if (
+            number is None
+            or not math.isfinite(number)
+            or number != int(number)
+            or (least is not None and number < least)
+        ):
+            raise _wrong(name, value, takes)
+        return int(number)
+
+    return check
+
+
+def _plain_number(value: object) -> float | None:
+    """An int or float (numpy's too), but no bool and no text."""
+    if isinstance(value, bool | str | bytes) or value is None:
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def _choice(kind: type[E], replaced: Mapping[str, str] = MappingProxyType({})) -> Callable[[str, object], E]:
+    """One of the words of an enum."""
+
+    def check(name: str, value: object) -> E:
+        if isinstance(value, str):
+            for member in kind:
+                if member.value == value:
+                    return member
+            if value in replaced:
+                raise ReplacedOption(f"{name}={value!r}: {replaced[value]}")
+            raise ConfigError(f"{name}={value!r} cannot work{nearest(value, [m.value for m in kind])}")
+        raise _wrong(name, value, "one of " + ", ".join(m.value for m in kind))
+
+    return check
+
+
+def unique(values: Iterable[str]) -> tuple[str, ...]:
+    """Values in their order, each once.
 
     Example:
-        >>> UNSET, bool(UNSET), Unset() is UNSET
-        (UNSET, False, True)
+        >>> unique(["a", "b", "a"])
+        ('a', 'b')
     """
-
-    __slots__ = ()
-    _instance: Unset | None = None
-
-    def __new__(cls) -> Unset:
-        """There is one."""
-        if cls._instance is None:
-            cls._instance = super().__new__(cls)
-        return cls._instance
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __reduce__(self) -> tuple[type[Unset], tuple[()]]:
-        return (Unset, ())
+    return tuple(dict.fromkeys(values))
 
 
-UNSET: Final = Unset()
+def _words(name: str, value: object) -> tuple[str, ...]:
+    """A sequence of words, or text with commas; without duplicates."""
+    if isinstance(value, str):
+        return unique(word for part in _split_commas(value) if (word := part.strip()))
+    if isinstance(value, Iterable) and not isinstance(value, bytes | Mapping):
+        items = list(value)
+        if all(isinstance(item, str) and item.strip() for item in items):
+            return unique(item.strip() for item in items)
+    raise _wrong(name, value, "a list of words (or text with commas)")
 
 
-@dataclass(frozen=True, slots=True)
-class Only:
-    """A list that stands for itself: what it would inherit is left out. Made by `only`."""
-
-    values: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        return f"only({', '.join(map(repr, self.values))})"
-
-
-def only(*values: str) -> Only:
-    """Replace an inherited list instead of adding to it; `only()` is the empty list.
-
-    Example:
-        >>> only("Read", "Grep")
-        only('Read', 'Grep')
-    """
-    return Only(tuple(values))
+def _split_commas(text: str) -> list[str]:
+    """Split at commas outside parentheses: `Bash(git log, git diff),Read` is two rules."""
+    parts, depth, start = [], 0, 0
+    for at, char in enumerate(text):
+        if char == "(":
+            depth += 1
+        elif char == ")":
+            depth = max(0, depth - 1)
+        elif char == "," and depth == 0:
+            parts.append(text[start:at])
+            start = at + 1
+    return [*parts, text[start:]]
 
 
-class SlotMode(StrEnum):
-    """Whether a slot's conversation goes on from task to task."""
-
-    ISOLATED = "isolated"
-    PERSISTENT = "persistent"
-
-
-class PermissionMode(StrEnum):
-    """How the CLI decides about tools that would ask."""
-
-    DEFAULT = "default"
-    ACCEPT_EDITS = "acceptEdits"
-    PLAN = "plan"
-    DONT_ASK = "dontAsk"
-    BYPASS = "bypassPermissions"
+def _rules(name: str, value: object) -> tuple[str, ...] | Only:
+    """A list that adds to the inherited one, or `only(...)`."""
+    if isinstance(value, Mapping) and set(value) == {"only"}:
+        value = Only(_words(name, value["only"]))
+    if isinstance(value, Only):
+        return Only(_words(name, value.values))
+    return _words(name, value)
 
 
-class Effort(StrEnum):
-    """How hard the model thinks."""
+ALL_TOOLS: Final = "all"
+"""The value of `tools` that means all of Claude Code's."""
 
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-    XHIGH = "xhigh"
-    MAX = "max"
 
+def _tools(name: str, value: object) -> tuple[str, ...] | str:
+    """`all`, `none` or a list of tools."""
+    if isinstance(value, str) and value.strip().lower() in ("all", "default"):
+        return ALL_TOOLS
+    if isinstance(value, str) and value.strip().lower() in ("", "none"):
+        return ()
+    return _words(name, value)
+
+
+def _mapping_of_text(name: str, value: object) -> dict[str, str]:
+    """Environment variables."""
+    if isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        return dict(sorted(value.items()))
+    raise _wrong(name, _keys_only(value), "a mapping of names to texts")
+
+
+def _keys_only(value: object) -> object:
+    """What may be shown of a mapping that can hold secrets."""
+    return dict.fromkeys(value, "...") if isinstance(value, Mapping) else value
+
+
+def _servers(name: str, value: object) -> dict[str, Any]:
+    """MCP servers by name; UNSET for a name drops the inherited server."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ConfigError(f"{name} is no JSON: {error}") from error
+    if isinstance(value, Mapping) and set(value) == {"mcpServers"}:
+        value = value["mcpServers"]
+    if not isinstance(value, Mapping):
+        raise _wrong(name, value, "a mapping of server names to their settings")
+    servers: dict[str, Any] = {}
+    for key, server in value.items():
+        if server is UNSET or server == UNSET_JSON:
+            servers[str(key)] = UNSET
+        elif isinstance(server, Mapping) and ({"command", "url"} & set(server)):
+            servers[str(key)] = json.loads(json.dumps(server))
+            for field_name in SECRET_FIELDS:
+                for variable, held in (server.get(field_name) or {}).items():
+                    if isinstance(held, str) and held.startswith(NOT_STORED):
+                        raise ConfigError(
+                            f"{name}[{key!r}].{field_name}[{variable!r}] was not stored, as it may be a secret; "
+                            f"give {name} anew"
+                        )
+        else:
+            raise _wrong(f"{name}[{key!r}]", _keys_only(server), "a mapping with a command or a url, or UNSET")
+    return servers
+
+
+def _retry(name: str, value: object) -> RetryPolicy:
+    """A RetryPolicy, a mapping of its fields, or a number of attempts."""
+    if isinstance(value, Mapping):
+        known = {f.name for f in fields(RetryPolicy)}
+        for key in value:
+            if key not in known:
+                raise UnknownOption(f"{name} has no field {key!r}{nearest(str(key), known)}")
+        value = RetryPolicy(**value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        value = RetryPolicy(max_attempts=value)
+    if not isinstance(value, RetryPolicy):
+        raise _wrong(name, value, "a RetryPolicy, a mapping of its fields or a number of attempts")
+    _integer(1)(f"{name}.max_attempts", value.max_attempts)
+    _number(0)(f"{name}.initial_backoff_s", value.initial_backoff_s)
+    _number(1)(f"{name}.multiplier", value.multiplier)
+    _number(0)(f"{name}.max_backoff_s", value.max_backoff_s)
+    return value
+
+
+def _directory(name: str, value: object) -> str:
+    """An existing directory, as an absolute path."""
+    if not isinstance(value, str | Path):
+        raise _wrong(name, value, "the path of a directory")
+    path = Path(value).expanduser()
+    if not path.is_dir():
+        raise _wrong(name, str(value), "the path of a directory that exists")
+    return str(path.absolute())
+
+
+def _file(name: str, value: object) -> str:
+    """An existing file, as an absolute path."""
+    if not isinstance(value, str | Path):
+        raise _wrong(name, value, "the path of a file")
+    path = Path(value).expanduser()
+    if not path.is_file():
+        raise _wrong(name, str(value), "the path of a file that exists")
+    return str(path.absolute())
+
+
+def _sources(name: str, value: object) -> tuple[str, ...]:
+    """Some of Claude Code's settings files."""
+    words = _words(name, value)
+    for word in words:
+        if word not in ("user", "project", "local"):
+            raise ConfigError(f"{name}={word!r} cannot work{nearest(word, ('user', 'project', 'local'))}")
+    return words
+
+
+_dollars = _number(0, above=True, unit=" dollars")
+_seconds = _number(0, above=True, unit=" seconds")
+
+CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = MappingProxyType(
+    {
+        "profile": _word,
+        "model": _model,
+        "fallback_model": _model,
+        "permission_mode": _choice(PermissionMode),
+        "effort": _choice(Effort),
+        "slot_mode": _choice(SlotMode, {"ephemeral": "a fresh conversation for every task is called 'isolated' here"}),
+        "system_prompt": _text,
+        "preset": _boolean,
+        "tools": _tools,
+        "allowed_tools": _rules,
+        "disallowed_tools": _rules,
+        "mcp_servers": _servers,
+        "setting_sources": _sources,
+        "schema": schema_text,
+        "max_turns": _integer(1),
+        "max_output_tokens": _integer(1),
+        "max_budget_usd": _dollars,
+        "budget_usd": _number(0, unit=" dollars"),
+        "strict_budget": _boolean,
+        "timeout_s": _seconds,
+        "idle_timeout_s": _seconds,
+        "slot_assignment_timeout_s": _seconds,
+        "idle_close_s": _seconds,
+        "demo_latency_s": _number(0, unit=" seconds"),
+        "retry": _retry,
+        "prime": _boolean,
+        "cache": _boolean,
+        "min_slots": _integer(1),
+        "max_slots": _integer(1),
+        "max_restarts": _integer(0),
+        "max_tasks_per_process": _integer(1),
+        "max_rss_bytes": _integer(1),
+        "unattended_mode": _boolean,
+        "allow_bypass": _boolean,
+        "cwd": _directory,
+        "cli_path": _file,
+        "env": _mapping_of_text,
+        "conversation": _word,
+        "role": _word,
+        "name": _word,
+        "description": _text,
+        "tags": _words,
+        "priority": _integer(),
+    }
+)
+"""The check of every option, by its name."""
 
 # -- names that are refused --------------------------------------------------------------------------------------------
 
@@ -146,82 +373,3 @@ def refuse_unknown(owner: str, names: Iterable[str], known: Iterable[str]) -> No
         if name in NOT_YET:
             raise NotYetSupported(f"{name}: {NOT_YET[name]}")
         raise UnknownOption(f"{owner} has no option {name!r}{nearest(name, options)}")
-
-
-# -- values as they are stored and shown -------------------------------------------------------------------------------
-
-UNSET_JSON: Final[Mapping[str, bool]] = MappingProxyType({"unset": True})
-"""What `UNSET` is in JSON."""
-SECRET_FIELDS: Final = ("env", "headers")
-"""Parts of an MCP server's settings whose values may be secret."""
-NOT_STORED: Final = "[not stored: "
-"""What stands in place of such a value begins with this."""
-
-
-def without_secrets(servers: object) -> object:
-    """MCP servers with the values of their environment and headers replaced by what tells them apart and no more.
-
-    Example:
-        >>> without_secrets({"x": {"url": "u", "headers": {"Authorization": "hush"}}})
-        {'x': {'url': 'u', 'headers': {'Authorization': '[not stored: 53ae]'}}}
-    """
-    if not isinstance(servers, Mapping):
-        return servers
-    cleaned: dict[str, Any] = {}
-    for name, server in servers.items():
-        cleaned[name] = server
-        if isinstance(server, Mapping):
-            secret = {f: {k: _fingerprint(v) for k, v in server[f].items()} for f in SECRET_FIELDS if server.get(f)}
-            cleaned[name] = {**server, **secret}
-    return cleaned
-
-
-def _fingerprint(value: object) -> str:
-    """Two bytes of a hash: enough to tell a changed value, too few to find it by."""
-    return f"{NOT_STORED}{hashlib.blake2b(str(value).encode(), digest_size=2).hexdigest()}]"
-
-
-def shown(name: str, value: object) -> str:
-    """An option's value as it may be shown: of what may be secret only the names.
-
-    Example:
-        >>> shown("env", {"TOKEN": "hush"}), shown("model", "haiku")
-        ("{'TOKEN': '...'}", "'haiku'")
-    """
-    if name == "env" and isinstance(value, Mapping | tuple):
-        return repr(dict.fromkeys(dict(value), "..."))
-    if name == "mcp_servers" and isinstance(value, str):
-        return repr(json.dumps(without_secrets(json.loads(value))))
-    if isinstance(value, StrEnum):
-        return repr(value.value)
-    return redact(repr(without_secrets(value) if name == "mcp_servers" else value))
-
-
-def to_plain(value: object) -> object:
-    """An option's value as plain JSON data; `from_plain` and its check bring it back.
-
-    Example:
-        >>> to_plain(UNSET), to_plain(only("Read"))
-        ({'unset': True}, {'only': ['Read']})
-    """
-    if value is UNSET:
-        return dict(UNSET_JSON)
-    if isinstance(value, Only):
-        return {"only": list(value.values)}
-    if isinstance(value, RetryPolicy):
-        return asdict(value)
-    if isinstance(value, Mapping):
-        return {key: to_plain(item) for key, item in value.items()}
-    if isinstance(value, StrEnum):
-        return value.value
-    return list(value) if isinstance(value, tuple) else value
-
-
-def from_plain(value: object) -> object:
-    """Bring UNSET back from JSON data; the option's check does the rest.
-
-    Example:
-        >>> from_plain({"unset": True})
-        UNSET
-    """
-    return UNSET if value == UNSET_JSON else value

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_pool_nb.model_names import DEFAULT_MODEL, DEMO_MODELS, MODEL_ALIASES
-from claude_pool_nb.options import SlotMode
+from claude_pool_nb.option_values import SlotMode
 
 if TYPE_CHECKING:
     from claude_pool_nb.records import Usage

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
-from claude_pool_nb.options import Effort, PermissionMode, SlotMode, shown
+from claude_pool_nb.option_values import Effort, PermissionMode, SlotMode, shown
 from claude_pool_nb.records import RetryPolicy
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_type_hints
 
 from claude_pool_nb.errors import ConfigError, UnknownOption, nearest
-from claude_pool_nb.option_checks import CHECKS
+from claude_pool_nb.options import CHECKS
 
 ENV_PREFIX: Final = "CLAUDE_POOL_NB_"
 

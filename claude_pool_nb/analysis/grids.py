@@ -18,7 +18,7 @@ from typing import Any, Final
 from claude_pool_nb.analysis.inputs import refuse_taken
 from claude_pool_nb.config import TaskOverrides
 from claude_pool_nb.errors import ConfigError, nearest
-from claude_pool_nb.options import UNSET
+from claude_pool_nb.option_values import UNSET
 
 TEMPLATE: Final = "template"
 """The column that tells several templates apart."""

@@ -9,7 +9,7 @@ import pytest
 
 from claude_pool_nb.config import PoolConfig, TaskOverrides, resolve
 from claude_pool_nb.engine.requests import Requests
-from claude_pool_nb.options import SlotMode
+from claude_pool_nb.option_values import SlotMode
 from claude_pool_nb.resolved import ResolvedConfig
 from claude_pool_nb.sessions.base import BackendInfo
 
