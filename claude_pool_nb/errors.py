@@ -1,6 +1,8 @@
 """One tree of errors.
 
 The first paragraph of a class's docstring is its default message: it says what happened and ends with what to do next.
+So does every other message, as one clause: it begins in lower case, as it stands behind the error's name, has no full
+stop, and puts what can be typed into `backticks`.
 An error of one task is data (a row of the frame); an error of the pool is one of these exceptions. In IPython each is
 shown as one clean line, because the user's cell is what is wrong, not our stack.
 """

@@ -57,7 +57,7 @@ def library() -> Any:
         return import_module("altair")
     except ImportError as error:
         raise MissingExtra(
-            f"Plots need altair, which cannot be imported ({error}): pip install 'claude-pool-nb[plots]'"
+            f"plots need altair, which cannot be imported ({error}): pip install 'claude-pool-nb[plots]'"
         ) from None
 
 
@@ -121,7 +121,7 @@ def checked(width: int, theme: str) -> None:
     if isinstance(width, bool) or not isinstance(width, int) or not 160 <= width <= 4000:
         raise ConfigError(f"width={width!r} cannot work: width takes pixels, a whole number from 160 to 4000")
     if theme not in THEMES:
-        raise ConfigError(f"There is no theme {theme!r}{nearest(theme, THEMES)}")
+        raise ConfigError(f"there is no theme {theme!r}{nearest(theme, THEMES)}")
 
 
 def _dressed(made: Any, figures: Figures, *, width: int, theme: str) -> Any:
@@ -243,7 +243,7 @@ def picture(spec: Mapping[str, Any], form: str, *, scale: int = SCALE) -> bytes:
     """
     converter = _converter()
     if converter is None:
-        raise MissingExtra(f"Saving a plot as {form} needs vl-convert: pip install 'claude-pool-nb[plots]'")
+        raise MissingExtra(f"saving a plot as {form} needs vl-convert: pip install 'claude-pool-nb[plots]'")
     version = next(one for one in reversed(converter.get_vegalite_versions()) if one.startswith("5."))
     theme = spec.get("usermeta", {}).get("theme", "auto")
     inked = merged(spec, {"config": merged(_inked("light"), spec.get("config", {}))}) if theme == "auto" else dict(spec)
@@ -301,7 +301,7 @@ def saved(made: Any, path: str | Path, *, overwrite: bool = False) -> Path:
     form = Path(path).suffix.lstrip(".").lower()
     if form not in FORMATS:
         raise ConfigError(
-            f"A plot cannot be saved as {Path(path).name!r}: its name ends in .{', .'.join(FORMATS[:-1])} or .json"
+            f"a plot cannot be saved as {Path(path).name!r}: its name ends in .{', .'.join(FORMATS[:-1])} or .json"
         )
     spec = specification(made)
 

@@ -154,7 +154,7 @@ def _conditions(period: Period | None, tags: Iterable[str], models: Iterable[str
     known = [state.value for state in AttemptState]
     for state in wanted:
         if state not in known:
-            raise ConfigError(f"There is no state {state!r} of attempts{nearest(state, known)}")
+            raise ConfigError(f"there is no state {state!r} of attempts{nearest(state, known)}")
     if wanted:
         conditions.append(a.state.in_([str(state) for state in wanted]))
     return conditions
@@ -198,7 +198,7 @@ def cost_frame(
     keys = [by] if isinstance(by, str) else list(dict.fromkeys(by))
     for key in keys:
         if key not in COST_KEYS:
-            raise ConfigError(f"Costs cannot be broken down by {key!r}{nearest(key, COST_KEYS)}")
+            raise ConfigError(f"costs cannot be broken down by {key!r}{nearest(key, COST_KEYS)}")
     needed = {"play_money", "cost_usd", "cost_basis", "duration_s", "started_at", "tags", *TOKENS, *keys}
     wanted = list(tags)
     frame = attempt_frame(

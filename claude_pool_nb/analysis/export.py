@@ -133,7 +133,7 @@ def _chosen(frame: pd.DataFrame, columns: Sequence[str] | None) -> pd.DataFrame:
         raise ConfigError("columns= names no column; leave it out for all of them")
     for name in names:
         if name not in frame.columns:
-            raise ConfigError(f"There is no column {name!r}{nearest(str(name), map(str, frame.columns))}")
+            raise ConfigError(f"there is no column {name!r}{nearest(str(name), map(str, frame.columns))}")
     return frame[names]
 
 
@@ -230,7 +230,7 @@ def _extra(library: str) -> Any:
         return import_module(library)
     except ImportError as error:
         raise MissingExtra(
-            f"This format needs {library}, which cannot be imported ({error}): pip install 'claude-pool-nb[export]'"
+            f"this format needs {library}, which cannot be imported ({error}): pip install 'claude-pool-nb[export]'"
         ) from None
 
 

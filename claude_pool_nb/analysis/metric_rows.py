@@ -299,7 +299,7 @@ class _Keys:
         known = {str(column) for meta in self._runs["meta"] for column in json.loads(meta).get("columns") or ()}
         known |= {column for one in values for column in one}
         if name.removeprefix("input_") not in known and name not in known:
-            raise ConfigError(f"Metrics cannot be grouped by {name!r}{nearest(name, {*METRIC_KEYS, *known})}")
+            raise ConfigError(f"metrics cannot be grouped by {name!r}{nearest(name, {*METRIC_KEYS, *known})}")
 
     def key(self, name: str) -> Key:
         """A key by its name."""

@@ -135,13 +135,13 @@ class Outputs:
         form_of(path)
         place(path, overwrite=overwrite)
         if what not in EXPORTS:
-            raise ConfigError(f"There is no export of {what!r}{nearest(str(what), EXPORTS)}")
+            raise ConfigError(f"there is no export of {what!r}{nearest(str(what), EXPORTS)}")
         if by is not None and what not in {"cost", "metrics"}:
             raise ConfigError(f"by= is for the export of cost and metrics, not of {what}")
         if run is None:
             last = selection.last_run_id(self.ledger)
             if last is None:
-                raise RunNotFound("There is no run in this store yet; %pool fan_out makes one.")
+                raise RunNotFound(selection.NO_RUN)
             ids: list[str] | None = [last]
         else:
             ids = selection.run_ids(self.ledger, run)

@@ -67,7 +67,7 @@ def budget(ledger: Ledger, record: BudgetRecord, run_ids: Sequence[str] | None, 
     first_run = None if run_ids is None else min(typed_runs(run_ids))
     shown = [row for row in rows if first_run is None or row[0] >= first_run]
     if not shown:
-        raise NothingToPlot(f"Nothing was sent on the budget {record.name!r} yet: there is nothing to draw.")
+        raise NothingToPlot(f"nothing was sent on the budget {record.name!r} yet: there is nothing to draw")
     origin_at = min(row[4] for row in shown)
     settled = [row for row in shown if row[5]]
     at = [origin_at, *(row[3] for row in settled)]

@@ -145,8 +145,8 @@ def gantt(ledger: Ledger, run_ids: Sequence[str] | None, *, now_at: float) -> Fi
     frame = attempt_frame(ledger, run_ids=run_ids, outputs=False, only=_OF_GANTT)
     if frame.empty:
         raise NothingToPlot(
-            f"There is no attempt {_where(run_ids)}: nothing has been sent (an answer from the cache is no attempt); "
-            "%pool runs lists all runs."
+            f"there is no attempt {_where(run_ids)}: nothing has been sent (an answer from the cache is no attempt); "
+            "`%pool runs` lists all runs"
         )
     started = frame["started_at"]
     origin = started.min()
@@ -274,7 +274,7 @@ def cost(ledger: Ledger, by: Sequence[str], run_ids: Sequence[str] | None, *, pl
     keys = _keys(by, COST_KEYS)
     summed = cost_frame(ledger, keys, run_ids=run_ids)
     if summed.empty:
-        raise NothingToPlot(f"Nothing was spent {_where(run_ids)}: there is no attempt; %pool runs lists all runs.")
+        raise NothingToPlot(f"nothing was spent {_where(run_ids)}: there is no attempt; `%pool runs` lists all runs")
     play, other = _one_kind(set(summed["play_money"]), play_money)
     whole = cost_frame(ledger, (), run_ids=run_ids)
     total: Any = whole[whole["play_money"] == play].iloc[0]
@@ -315,7 +315,7 @@ def _keys(by: Iterable[str], known: Sequence[str]) -> list[str]:
         raise ConfigError(f"by= needs at least one of {', '.join(known)}")
     for key in keys:
         if key not in known:
-            raise ConfigError(f"This plot cannot be broken down by {key!r}{nearest(key, known)}")
+            raise ConfigError(f"this plot cannot be broken down by {key!r}{nearest(key, known)}")
     return keys
 
 
@@ -381,7 +381,7 @@ def latency(ledger: Ledger, by: Sequence[str], run_ids: Sequence[str] | None, *,
     keys = _keys(by, LATENCY_KEYS)
     tasks = _times(ledger, run_ids)
     if tasks.empty:
-        raise NothingToPlot(f"No task has ended {_where(run_ids)}: there are no times; %pool tasks shows what runs.")
+        raise NothingToPlot(f"no task has ended {_where(run_ids)}: there are no times; `%pool tasks` shows what runs")
     play, other = _one_kind(set(tasks["play_money"]), play_money)
     tasks = tasks[tasks["play_money"] == play]
     if "tag" in keys:

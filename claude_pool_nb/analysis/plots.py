@@ -267,7 +267,7 @@ class Plots:
         from claude_pool_nb.records import usd
 
         if self._budget is None:
-            raise NothingToPlot("There is no budget; %pool budget USD sets one.")
+            raise NothingToPlot("there is no budget; `%pool budget USD` sets one")
         record = self._ledger.budget(self._budget.id)
         figures = plot_budget.budget(self._ledger, record, self._run_ids(run), now_at=time.time())
         frame = figures.frame
@@ -386,7 +386,7 @@ class Plots:
         if run is None and or_last:
             last = selection.last_run_id(self._ledger)
             if last is None:
-                raise NothingToPlot("There is no run in this store yet; %pool fan_out makes one.")
+                raise NothingToPlot(selection.NO_RUN)
             return [last]
         return selection.run_ids(self._ledger, run)
 

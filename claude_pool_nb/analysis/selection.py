@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ALL = "all"
 """The word for every run of the store."""
+NO_RUN = "there is no run in this store yet; `%pool run` or `%pool fan_out` makes one"
+"""What to say where the last run is meant and there is none."""
 
 
 def run_ids(ledger: Ledger, run: Any) -> list[str] | None:

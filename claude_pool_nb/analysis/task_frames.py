@@ -149,7 +149,7 @@ def _task_conditions(
     wanted = [states] if isinstance(states, str) else list(states)
     for state in wanted:
         if state not in set(TaskState):
-            raise ConfigError(f"There is no task state {state!r}{nearest(state, [s.value for s in TaskState])}")
+            raise ConfigError(f"there is no task state {state!r}{nearest(state, [s.value for s in TaskState])}")
     if wanted:
         conditions.append(t.state.in_([str(state) for state in wanted]))
     padded = literal(" ").concat(t.tags).concat(" ")

@@ -140,7 +140,7 @@ def usage_sums(
     keys = list(dict.fromkeys(by))
     for key in keys:
         if key not in USAGE_KEYS:
-            raise ConfigError(f"Usage cannot be summed by {key!r}{nearest(key, USAGE_KEYS)}")
+            raise ConfigError(f"usage cannot be summed by {key!r}{nearest(key, USAGE_KEYS)}")
     frame = usage_frame(root, period=period, project=project)
     for name in {"day", "hour", "month"} & set(keys):
         frame[name] = floored(frame["at"], name)

@@ -64,7 +64,7 @@ class Board:
     ) -> None:
         if not 1 <= min_slots <= max_slots:
             raise ConfigError(
-                f"min_slots={min_slots} and max_slots={max_slots} do not fit: 1 <= min_slots <= max_slots."
+                f"min_slots={min_slots} and max_slots={max_slots} do not fit: 1 <= min_slots <= max_slots"
             )
         self.pool_id = pool_id
         self._min_slots, self._max_slots, self._max_restarts = min_slots, max_slots, max_restarts
@@ -141,7 +141,7 @@ class Board:
             return [task.record for task in list(self._tasks.values())]
         found = [self._tasks.get(task_id) for task_id in self._run(run_id).task_ids]
         if None in found:  # another thread looks while the run is being forgotten
-            raise RunNotFound(f"There is no run {run_id!r} in this pool; `%pool runs` lists them.")
+            raise RunNotFound(f"there is no run {run_id!r} in this pool; `%pool runs` lists them")
         return [task.record for task in found if task is not None]
 
     def task_ids(self, run_id: str) -> tuple[str, ...]:
@@ -290,21 +290,21 @@ class Board:
         try:
             return self._tasks[task_id]
         except KeyError:
-            raise TaskNotFound(f"There is no task {task_id!r} in this pool; `%pool tasks` lists the latest.") from None
+            raise TaskNotFound(f"there is no task {task_id!r} in this pool; `%pool tasks` lists the latest") from None
 
     def _run(self, run_id: str) -> RunEntry:
         """The working memory of a run."""
         try:
             return self._runs[run_id]
         except KeyError:
-            raise RunNotFound(f"There is no run {run_id!r} in this pool; `%pool runs` lists them.") from None
+            raise RunNotFound(f"there is no run {run_id!r} in this pool; `%pool runs` lists them") from None
 
     def _slot(self, slot_id: str) -> SlotEntry:
         """The working memory of a slot."""
         try:
             return self._slots[slot_id]
         except KeyError:
-            raise SlotNotFound(f"There is no slot {slot_id!r}; `%pool slots` lists them.") from None
+            raise SlotNotFound(f"there is no slot {slot_id!r}; `%pool slots` lists them") from None
 
     def _check_slots(self, slots: int) -> None:
         """Refuse a number of slots that the pool may not have."""

@@ -179,7 +179,7 @@ class PoolState(AttemptDesk):
             case Tick():
                 self._wake_at = NEVER
             case _:
-                raise TypeError(f"The core knows no input of type {type(given).__name__}.")
+                raise TypeError(f"the core knows no input of type {type(given).__name__}")
         self._advance(at)
         self._schedule(at)
         return self._flush(at)
@@ -222,14 +222,14 @@ class PoolState(AttemptDesk):
     def _refuse_unfit(self, run: RunRecord, tasks: tuple[TaskSpec, ...], states: tuple[TaskState, ...]) -> None:
         """Refuse a run that is here already, or whose tasks cannot be taken over as they are."""
         if run.id in self._runs:
-            raise ConfigError(f"run {run.id!r} belongs to this pool already.")
+            raise ConfigError(f"run {run.id!r} belongs to this pool already")
         seen: set[str] = set()
         for spec in tasks:
             record = spec.record
             if record.id in self._tasks or record.id in seen or record.run_id != run.id:
-                raise ConfigError(f"task {record.id!r} is there twice, or belongs to another run than {run.id!r}.")
+                raise ConfigError(f"task {record.id!r} is there twice, or belongs to another run than {run.id!r}")
             if record.state not in states:
-                raise ConfigError(f"task {record.id!r} is {record.state}; it has to be one of {', '.join(states)}.")
+                raise ConfigError(f"task {record.id!r} is {record.state}; it has to be one of {', '.join(states)}")
             seen.add(record.id)
 
     def _add_run(self, record: RunRecord) -> RunEntry:
@@ -304,7 +304,7 @@ class PoolState(AttemptDesk):
         for spec in given.tasks:
             task = self._task(spec.record.id)
             if not task.state.is_final or task.id in seen:
-                raise ConfigError(f"task {task.id!r} is {task.state}; only final tasks can be run again, each once.")
+                raise ConfigError(f"task {task.id!r} is {task.state}; only final tasks can be run again, each once")
             seen.add(task.id)
         at = given.at
         for spec in given.tasks:
@@ -375,7 +375,7 @@ class PoolState(AttemptDesk):
     def _set_budget(self, limit_nano: int | None, at: float) -> None:
         """Move the wall."""
         if limit_nano is not None and limit_nano < 0:
-            raise ConfigError("budget_usd must not be negative; use 0 to spend nothing, None for no limit.")
+            raise ConfigError("budget_usd must not be negative; use 0 to spend nothing, None for no limit")
         self._money.move(limit_nano)
         self._events.append(BudgetChanged(at, limit_nano))
         self._warn_budget(at)

@@ -37,7 +37,7 @@ def many_prompts(call: Call) -> Any:
         return [fill(prompt) for prompt in split(call, call.cell)]
     value = call.evaluate(call.args.text)
     if isinstance(value, str | bytes):
-        raise ConfigError("fan_out takes many prompts, this is one text; write it as [text], or use %pool run")
+        raise ConfigError("fan_out takes many prompts, this is one text; write it as [text], or use `%pool run`")
     if hasattr(value, "columns"):
         if call.args.vars and "prompt" in value.columns:
             return value.assign(prompt=[fill(prompt) for prompt in value["prompt"]])

@@ -155,11 +155,11 @@ def pass_gate(call: Call, preview: Callable[[], Preview]) -> None:
     price = "at an unknown price" if cost is None else f"at {price_span(round(cost.low), round(cost.high))}"
     add = f"add --yes to go on{', or --dry-run to see more' if hasattr(call.args, 'dry_run') else ''}"
     if tasks > FREE_TASKS:
-        raise SpendGate(f"These are {count(tasks, 'task')}, {price}; {add}.")
+        raise SpendGate(f"these are {count(tasks, 'task')}, {price}; {add}")
     left = pool.budget.left_nano
     if cost is not None and cost.high > FREE_NANO and (left is None or cost.high > left // 10):
         having = "there is no budget" if left is None else f"{money(left)} are left of the budget"
-        raise SpendGate(f"This is {count(tasks, 'task')}, {price}, and {having}; {add}.")
+        raise SpendGate(f"this is {count(tasks, 'task')}, {price}, and {having}; {add}")
 
 
 def add_dry_run_option(parser: VerbParser) -> None:

@@ -146,7 +146,7 @@ class ClaudeSession:
             ConfigError, CLINotFound, SessionError: it could not be opened.
         """
         if self._closed or self._wire is not None:
-            raise SessionError("A session is opened once; make a new one.")
+            raise SessionError("a session is opened once; make a new one")
         self._launch = launching.plan(options)
         self._options, self._launch_key = options, options.launch_key
         self._model, self._mode = options.model, options.permission_mode
@@ -185,11 +185,11 @@ class ClaudeSession:
             await asyncio.gather(wire.request(plan.initialize, OPEN_S), warming)
         except TimeoutError:
             said = wire.stderr or "it said nothing"
-            raise SessionError(f"The claude CLI did not get ready within {OPEN_S:g} s: {said}.") from None
+            raise SessionError(f"the claude CLI did not get ready within {OPEN_S:g} s: {said}") from None
         except SessionLost:
             raise self._start_failed(wire) from None
         except RequestRefused as error:
-            raise SessionError(f"The claude CLI refused to start: {error}.") from None
+            raise SessionError(f"the claude CLI refused to start: {error}") from None
 
     def _start_failed(self, wire: Wire) -> SessionError:
         """Why the CLI ended before it was ready."""
@@ -197,10 +197,10 @@ class ClaudeSession:
         said = "; ".join(str(e) for e in early.get("errors") or ()) or str(early.get("result") or "") or wire.stderr
         last = said.splitlines()[-1].rstrip(".") if said else f"it said nothing (exit code {wire.returncode})"
         if "root" in said and "permissions" in said:
-            return SessionError(f"{last}. Run the kernel as another user, or use another permission_mode.")
+            return SessionError(f"{last}; run the kernel as another user, or use another permission_mode")
         if "No conversation found" in said:
-            return SessionError(f"{last}: its transcript is gone; start the conversation under another name.")
-        return SessionError(f"The claude CLI ended while it was starting: {last}.")
+            return SessionError(f"{last}: its transcript is gone; start the conversation under another name")
+        return SessionError(f"the claude CLI ended while it was starting: {last}")
 
     async def _read_resumed_meter(self) -> None:
         """Learn what a resumed session cost before: its totals go on from there."""
@@ -231,14 +231,14 @@ class ClaudeSession:
                     await self._stirred()
         except TimeoutError:
             self._broken = True
-            raise ResetFailed(f"The session did not confirm its reset within {within_s:g} s; it is replaced.") from None
+            raise ResetFailed(f"the session did not confirm its reset within {within_s:g} s; it is replaced") from None
         finally:
             self._reader = None
         if reader.result is None:
             raise SessionLost
         if not self._reset_seen:
             self._broken = True
-            raise ResetFailed(f"The session was not reset ({str(reader.result.get('result'))[:200]}); it is replaced.")
+            raise ResetFailed(f"the session was not reset ({str(reader.result.get('result'))[:200]}); it is replaced")
         self._session_id = reader.result.get("session_id") or self._session_id
         self._resume_point = None
         self._meter_nano, self._meter_usage = 0, Usage()
@@ -286,7 +286,7 @@ class ClaudeSession:
             SessionLost: the session was closed, or never opened.
         """
         if self._closed or self._wire is None:
-            raise SessionLost("The session is closed; its slot opens a new one.")
+            raise SessionLost("the session is closed; its slot opens a new one")
         wire, begun = self._wire, time.monotonic()
         if self.broken:
             yield TurnResult(failure=crashed(wire.returncode, wire.stderr), session_id=self._session_id)

@@ -81,7 +81,7 @@ def find_cli(cli_path: str | None = None) -> str:
     if cli_path is not None:
         found = shutil.which(os.path.expanduser(cli_path))
         if found is None:
-            raise CLINotFound(f"There is no executable at cli_path={cli_path!r}; name a claude CLI, or leave it out.")
+            raise CLINotFound(f"there is no executable at cli_path={cli_path!r}; name a claude CLI, or leave it out")
         return str(Path(found).absolute())
     # The package is found without being imported: its import takes up to two seconds.
     spec = importlib.util.find_spec("claude_agent_sdk")
@@ -106,24 +106,24 @@ def verify(options: ResolvedConfig) -> None:
     """
     if options.permission_mode is PermissionMode.BYPASS and not options.allow_bypass:
         raise ConfigError(
-            "permission_mode='bypassPermissions' runs every tool unasked; if that is meant, say allow_bypass=True too."
+            "permission_mode='bypassPermissions' runs every tool unasked; if that is meant, say allow_bypass=True too"
         )
     if options.permission_mode is PermissionMode.PLAN and options.tools == ():
         raise ConfigError(
             "permission_mode='plan' needs tools: without any the CLI turns to another, dearer model; "
-            "leave permission_mode out, or give tools (profile='agent')."
+            "leave permission_mode out, or give tools (profile='agent')"
         )
     if options.model is not None and not options.model.strip():
-        raise ConfigError("model is an empty text; name an alias (haiku, sonnet, opus) or a full id, or leave it out.")
+        raise ConfigError("model is an empty text; name an alias (haiku, sonnet, opus) or a full id, or leave it out")
     for name, text in (("mcp_servers", options.mcp_servers), ("schema", options.schema or "{}")):
         try:
             valid = isinstance(json.loads(text), dict)
         except ValueError:
             valid = False
         if not valid:
-            raise ConfigError(f"{name} must be a JSON object.")
+            raise ConfigError(f"{name} must be a JSON object")
     if options.cwd is not None and not os.path.isdir(options.cwd):
-        raise ConfigError(f"cwd={options.cwd!r} is not a directory.")
+        raise ConfigError(f"cwd={options.cwd!r} is not a directory")
 
 
 def keeps_transcript(options: ResolvedConfig) -> bool:

@@ -76,10 +76,10 @@ class Wire(asyncio.SubprocessProtocol):
             await loop.subprocess_exec(lambda: self, *argv, env=dict(env), cwd=cwd, start_new_session=True)
         except FileNotFoundError as error:
             if error.filename == cwd:
-                raise SessionError(f"The working directory {cwd} does not exist; pass another one with cwd=.") from None
-            raise CLINotFound(f"There is no claude CLI at {argv[0]}; set cli_path to one, or leave it out.") from None
+                raise SessionError(f"the working directory {cwd} does not exist; pass another one with cwd=") from None
+            raise CLINotFound(f"there is no claude CLI at {argv[0]}; set cli_path to one, or leave it out") from None
         except OSError as error:
-            raise SessionError(f"The claude CLI at {argv[0]} could not be started: {error}.") from None
+            raise SessionError(f"the claude CLI at {argv[0]} could not be started: {error}") from None
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send one message; nothing happens if the process is gone (`lost` says so)."""

@@ -358,7 +358,7 @@ class Batch:
         if found is None:
             row = self._do.read_budget.first(self._connection, (budget_id,))
             if row is None:
-                raise StoreConflict(f"There is no budget {budget_id} in the ledger; start the pool again")
+                raise StoreConflict(f"there is no budget {budget_id} in the ledger; start the pool again")
             number, name, limit, spent, reserved, since, play = row
             found = _Purse(number, name, limit, spent, reserved, since, bool(play))
             self._budgets[budget_id] = found
@@ -392,7 +392,7 @@ class Batch:
         row = self._do.read_attempt.first(self._connection, key)
         if row is None or row[2] != "running" or key in self._reserved:
             raise StoreConflict(
-                f"Attempt {key[2]} of task r{key[0]}.{key[1]} is not running in the ledger: another pool has taken "
+                f"attempt {key[2]} of task r{key[0]}.{key[1]} is not running in the ledger: another pool has taken "
                 "the task, or it is over"
             )
         return row[0], row[1]
@@ -492,7 +492,7 @@ def ended_values(event: ev.AttemptEnded) -> Row:
 def _conflict(rank: int, rows: list[Row]) -> str:
     """What to say when rows are not as their events suppose."""
     if rank in {_RUN_STATE, _ADOPT}:
-        return f"Run r{rows[0][0]} is not in the ledger; it was pruned, or never accepted"
+        return f"run r{rows[0][0]} is not in the ledger; it was pruned, or never accepted"
     tasks = ", ".join(f"r{row[0]}.{row[1]}" for row in rows[:3])
     supposed = {
         _REOPEN: "cannot be reopened: not final",
@@ -502,4 +502,4 @@ def _conflict(rank: int, rows: list[Row]) -> str:
         _END: "has no such running attempt: another pool has taken it, or it is over",
         _VERDICT: "is final already and keeps its state: another pool has taken it, or it was decided before",
     }.get(rank, "could not be written")
-    return f"Task {tasks} {supposed}"
+    return f"task {tasks} {supposed}"

@@ -96,7 +96,7 @@ class Ledger:
                 raise StoreError(f"{self.where} holds no ledger; `%pool start` makes one")
             opening.check_version(version, self.where)
             if version < opening.SCHEMA_VERSION:
-                raise StoreError(f"The ledger {self.where} is of an older version; open it for writing to bring it up")
+                raise StoreError(f"the ledger {self.where} is of an older version; open it for writing to bring it up")
             return
         with self._write_engine.connect() as connection, connection.begin():
             opening.ensure_schema(connection, self.where)
@@ -197,7 +197,7 @@ class Ledger:
     def _writing(self) -> Writer:
         """The writer, if there is one."""
         if self._writer is None:
-            raise StoreError(f"The ledger {self.where} was opened read only; open it without read_only to write")
+            raise StoreError(f"the ledger {self.where} was opened read only; open it without read_only to write")
         return self._writer
 
     def transact(self, function: Callable[[Connection], T]) -> T:
@@ -397,7 +397,7 @@ def _read_budget(connection: Connection, budget_id: int) -> BudgetRecord:
     """One budget."""
     row = connection.execute(select(schema.budget).where(schema.budget.c.id == budget_id)).first()
     if row is None:
-        raise StoreError(f"There is no budget {budget_id} in the ledger; `%pool budget USD` opens one")
+        raise StoreError(f"there is no budget {budget_id} in the ledger; `%pool budget USD` opens one")
     return BudgetRecord(
         id=row.id,
         name=row.name,
@@ -414,7 +414,7 @@ def _limit(limit_usd: float | None) -> int | None:
     if limit_usd is None:
         return None
     if not math.isfinite(limit_usd) or limit_usd < 0:
-        raise ConfigError(f"A budget of {limit_usd} dollars cannot work; give a number of dollars, 0 or more")
+        raise ConfigError(f"a budget of {limit_usd} dollars cannot work; give a number of dollars, 0 or more")
     return nano(limit_usd)
 
 

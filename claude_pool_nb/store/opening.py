@@ -110,24 +110,24 @@ def translate(error: BaseException, where: str) -> BaseException:
         said = str(cause)
         if code == sqlite3.SQLITE_FULL or "disk is full" in said:
             return StoreFull(
-                f"The disk of the ledger {where} is full: nothing more is sent; free some space, then `%pool unpause`"
+                f"the disk of the ledger {where} is full: nothing more is sent; free some space, then `%pool unpause`"
             )
         if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or "locked" in said:
             return StoreLocked(
-                f"The ledger {where} is locked by another program; close it, or pass another file with store=PATH"
+                f"the ledger {where} is locked by another program; close it, or pass another file with store=PATH"
             )
         if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or "malformed" in said or "not a database" in said:
             return StoreCorrupt(
-                f"The ledger {where} is damaged or no ledger at all ({said}); "
+                f"the ledger {where} is damaged or no ledger at all ({said}); "
                 "move it away, or pass another file with store=PATH"
             )
         if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH}:
             return StoreError(
-                f"The ledger {where} cannot be written ({said}); mend its permissions, or pass another file with "
+                f"the ledger {where} cannot be written ({said}); mend its permissions, or pass another file with "
                 "store=PATH"
             )
     if isinstance(error, DBAPIError | sqlite3.Error):
-        return StoreError(f"The ledger {where} cannot be used ({cause}); pass another one with store=PATH")
+        return StoreError(f"the ledger {where} cannot be used ({cause}); pass another one with store=PATH")
     return error
 
 
@@ -165,7 +165,7 @@ def _prepare_file(path: Path, *, default: bool, read_only: bool) -> None:
     if path.is_dir():
         raise StoreError(f"store={str(path)!r} is a directory; name a file in it, for example {path / 'ledger.sqlite'}")
     if read_only and not path.exists():
-        raise StoreError(f"There is no ledger at {path}; `%pool start` makes one, or pass another file with store=PATH")
+        raise StoreError(f"there is no ledger at {path}; `%pool start` makes one, or pass another file with store=PATH")
     try:
         if not path.parent.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ def _prepare_file(path: Path, *, default: bool, read_only: bool) -> None:
             path.chmod(0o600)
     except OSError as error:
         raise StoreError(
-            f"The ledger {path} cannot be opened for writing ({error.strerror}); "
+            f"the ledger {path} cannot be opened for writing ({error.strerror}); "
             "mend its permissions, or pass another file with store=PATH"
         ) from error
 
@@ -243,7 +243,7 @@ def check_version(version: int, where: str) -> None:
     """Refuse a schema that is newer than this code."""
     if version > SCHEMA_VERSION:
         raise StoreTooNew(
-            f"The ledger {where} has schema {version}, this package knows {SCHEMA_VERSION}: "
+            f"the ledger {where} has schema {version}, this package knows {SCHEMA_VERSION}: "
             "upgrade claude-pool-nb, or pass another file with store=PATH"
         )
 

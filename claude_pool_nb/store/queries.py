@@ -90,7 +90,7 @@ def run(ledger: Ledger, run_id: str) -> RunRecord:
     with ledger.reading() as connection:
         row = connection.execute(select(schema.run).where(schema.run.c.number == number)).first()
     if row is None:
-        raise RunNotFound(f"There is no run {run_id} in {ledger.where}; `%pool runs` lists them")
+        raise RunNotFound(f"there is no run {run_id} in {ledger.where}; `%pool runs` lists them")
     return _run(row)
 
 
@@ -122,7 +122,7 @@ def tasks(ledger: Ledger, run_id: str) -> list[TaskRecord]:
             bool(found) or connection.execute(select(schema.run.c.number).where(schema.run.c.number == number)).first()
         )
     if not known:
-        raise RunNotFound(f"There is no run {run_id} in {ledger.where}; `%pool runs` lists them")
+        raise RunNotFound(f"there is no run {run_id} in {ledger.where}; `%pool runs` lists them")
     return found
 
 
@@ -136,7 +136,7 @@ def task(ledger: Ledger, task_id: str) -> TaskRecord:
     with ledger.reading() as connection:
         found = _tasks(connection, and_(schema.task.c.run == run_, schema.task.c.number == number))
     if not found:
-        raise TaskNotFound(f"There is no task {task_id} in {ledger.where}; `%pool tasks` lists the latest")
+        raise TaskNotFound(f"there is no task {task_id} in {ledger.where}; `%pool tasks` lists the latest")
     return found[0]
 
 

@@ -86,7 +86,7 @@ class Writer:
             StoreError: the ledger is closed.
         """
         if self._closed.is_set():
-            raise StoreError(f"The ledger {self._where} is closed; start a new pool")
+            raise StoreError(f"the ledger {self._where} is closed; start a new pool")
         self._queue.put(item)
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class Writer:
             while True:
                 item = self._queue.get_nowait()
                 if item is not None:
-                    closed = StoreError(f"The ledger {self._where} is closed; start a new pool")
+                    closed = StoreError(f"the ledger {self._where} is closed; start a new pool")
                     _deliver([(item, None, closed)])
         if self._connection is not None:
             self._connection.close()
@@ -186,7 +186,7 @@ class Writer:
         except DBAPIError as error:
             if not _is_one_callers(error):
                 raise
-            conflict = StoreConflict(f"The ledger refused a row ({error.orig}); another pool may have written it")
+            conflict = StoreConflict(f"the ledger refused a row ({error.orig}); another pool may have written it")
             conflict.__cause__ = error
             return item, None, conflict
         except (StoreConflict, ValueError, TypeError, AttributeError) as error:

@@ -52,7 +52,7 @@ def _latest(pool: Pool, cancelled: bool) -> str:
     missing = runs["interrupted"] + (runs["cancelled"] if cancelled else 0)
     mine = runs[(missing > 0) & (runs["backend"] == pool.backend) & ~runs["state"].isin(OPEN_RUN_STATES)]
     if mine.empty:
-        raise RunNotFound(f"No run of the {pool.backend} backend was interrupted; `%pool runs` lists all of them")
+        raise RunNotFound(f"no run of the {pool.backend} backend was interrupted; `%pool runs` lists all of them")
     found = mine.iloc[-1]
     say(f"{found['run_id']} is the latest that was interrupted: {missing[mine.index[-1]]} of {found['total']} to run")
     return str(found["run_id"])

@@ -81,7 +81,7 @@ def last_run(call: Call) -> str:
     last = call.pool.last
     if last is None:
         raise RunNotFound(
-            "There is no run yet; %pool fan_out makes one, and %pool runs lists those of earlier kernels."
+            "there is no run yet; `%pool fan_out` makes one, and `%pool runs` lists those of earlier kernels"
         )
     return last.id
 
