@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import traceback
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,104 +14,15 @@ from IPython.core.interactiveshell import InteractiveShell
 from claude_pool_nb import (
     ConfigError,
     NoPool,
-    Pool,
-    PoolExists,
     RunNotFound,
-    SpendGate,
     TaskFailed,
     TaskNotFound,
     TaskResult,
 )
-from claude_pool_nb.analysis.design import Design
-from claude_pool_nb.analysis.estimates import Range
-from claude_pool_nb.analysis.preview import Preview
 from claude_pool_nb.handles import Run, Task
 from claude_pool_nb.notebook.completion import PoolMatcher
 from claude_pool_nb.notebook.verbs import VERBS
 from tests.notebook.conftest import DEMO, Runner
-
-# -- start, and the one pool of a kernel -------------------------------------------------------------------------------
-
-
-def test_the_same_line_gives_the_same_pool(run_cell: Runner) -> None:
-    """A cell that is run twice does not start two pools; another line says what differs and asks."""
-    first = run_cell(DEMO)
-    assert isinstance(first.value, Pool)
-    assert run_cell(DEMO).value is first.value
-    other = run_cell(f"{DEMO} --slots 2")
-    assert isinstance(other.error, PoolExists)
-    assert "slots" in str(other.error)
-    assert "--replace" in str(other.error)
-    assert not first.value.closed
-    third = run_cell(f"{DEMO} --slots 2 --replace")
-    assert first.value.closed
-    assert third.value.status().slots == {"idle": 2} or sum(third.value.status().slots.values()) == 2
-
-
-def test_a_pool_made_in_python_is_the_kernels(run_cell: Runner) -> None:
-    """The first Pool() becomes the current pool, and %pool uses it."""
-    run_cell("from claude_pool_nb import Pool\npool = Pool(backend='demo', store=':memory:', demo_latency_s=0)")
-    assert run_cell("%pool status is_not_an_option").error is not None
-    assert run_cell("s = %pool status\ns is pool").value is True
-    assert isinstance(run_cell(DEMO).error, PoolExists)
-
-
-def test_no_pool_says_how_to_start_one(run_cell: Runner) -> None:
-    """Without a pool a verb is one clear error, and nothing is started."""
-    failed = run_cell("%pool run hello").error
-    assert isinstance(failed, NoPool)
-    assert "%pool start" in str(failed)
-
-
-def test_defaults_come_from_config_and_the_line_wins(run_cell: Runner) -> None:
-    """`%config PoolMagics` sets what a line does not say."""
-    run_cell("%config PoolMagics.slots = 3")
-    run_cell("%config PoolMagics.backend = 'demo'")
-    pool = run_cell("%pool start --store :memory: --demo-latency-s 0").value
-    assert sum(pool.status().slots.values()) == 3
-    pool = run_cell("%pool start --store :memory: --demo-latency-s 0 --slots 1 --replace").value
-    assert sum(pool.status().slots.values()) == 1
-
-
-def test_settings_of_the_environment_reach_the_pool(run_cell: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CLAUDE_POOL_NB_* sets the defaults of %pool start."""
-    monkeypatch.setenv("CLAUDE_POOL_NB_SLOTS", "2")
-    monkeypatch.setenv("CLAUDE_POOL_NB_BACKEND", "demo")
-    monkeypatch.setenv("CLAUDE_POOL_NB_SYSTEM_PROMPT", "be brief")
-    pool = run_cell("%pool start --store :memory:").value
-    assert sum(pool.status().slots.values()) == 2
-    assert pool.setup.config.system_prompt == "be brief"
-
-
-def test_an_unknown_setting_changes_nothing(
-    run_cell: Runner, shell: InteractiveShell, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A setting with a typo is an error that names the right one."""
-    magics = shell._claude_pool_nb[0]
-    with pytest.raises(UsageError, match="did you mean slots"):
-        magics.update_config(type(magics.config)({"PoolMagics": {"slotz": 9}}))
-    run_cell("%config PoolMagics.slotz = 9")
-    assert "did you mean slots" in caplog.text
-    assert not hasattr(magics, "slotz")
-
-
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        ("--model haikku", "haiku"),
-        ("--budget -1", "at least 0"),
-        ("--permission-mode bypassPermissions", "allow_bypass"),
-        ("--slots 1000", "64"),
-        ("--store 'a\0b'", "null byte"),
-    ],
-)
-def test_a_start_that_cannot_work_starts_nothing(run_cell: Runner, line: str, says: str) -> None:
-    """What is wrong is said, and there is still no pool."""
-    failed = run_cell(f"{DEMO} {line}")
-    assert failed.error is not None
-    assert says in str(failed.error)
-    assert isinstance(run_cell("%pool status").error, NoPool)
-
 
 # -- prompts -----------------------------------------------------------------------------------------------------------
 
@@ -571,14 +481,6 @@ def test_doctor_names_credentials_and_never_tells_them(run_cell: Runner, monkeyp
     assert not found["value"].str.contains("Error").any()
 
 
-def test_a_different_start_says_what_differs(demo: Runner) -> None:
-    """The pool there is, and the line that was written, are told apart option by option."""
-    said = str(demo(f"{DEMO} --slots 3 --budget 2").error)
-    assert "slots=4, not 3" in said
-    assert "budget_usd=None, not 2.0" in said
-    assert "--replace" in said
-
-
 def test_show_and_doctor_hide_nothing(demo: Runner) -> None:
     """Both display every row and the whole text, where pandas would show ten rows and fifty characters."""
     demo(f"%pool run {'word ' * 30}end <b>")
@@ -593,56 +495,6 @@ def test_show_and_doctor_hide_nothing(demo: Runner) -> None:
 def test_help_of_each_verb(run_cell: Runner, verb: str) -> None:
     """Help needs no pool."""
     assert run_cell(f"%pool help {verb}").value.startswith(f"usage: %pool {verb}")
-
-
-# -- the spend gate ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def real_money(demo: Runner, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    """A demo pool that is taken for one with real money, at a dollar a task."""
-    monkeypatch.setattr(Pool, "backend", "claude")
-    _tasks_cost(monkeypatch, 1_000_000_000)
-    return demo
-
-
-def _tasks_cost(monkeypatch: pytest.MonkeyPatch, nano: int) -> None:
-    """Every preview says that a task costs half to all of that."""
-    seen = Pool.preview_design
-
-    def dear(self: Pool, design: Design) -> Preview:
-        return replace(seen(self, design), cost=Range(len(design) * nano / 2, len(design) * nano))
-
-    monkeypatch.setattr(Pool, "preview_design", dear)
-
-
-def test_many_tasks_ask_for_a_yes(real_money: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than 100 tasks are not sent unasked, however cheap."""
-    _tasks_cost(monkeypatch, 1)
-    asked = real_money("%pool fan_out ['x'] * 101")
-    assert isinstance(asked.error, SpendGate)
-    assert "--yes" in str(asked.error)
-    assert real_money("%pool tasks").value.empty
-    assert len(real_money("%pool fan_out ['x'] * 101 --yes").value) == 101
-    assert len(real_money("%pool fan_out ['x'] * 100").value) == 100
-
-
-def test_a_large_estimate_asks_for_a_yes(real_money: Runner) -> None:
-    """An estimate above a tenth of what is left, and above a dollar, is not spent unasked."""
-    real_money("%pool budget 100")
-    assert real_money("%pool fan_out ['x'] * 9").error is None
-    assert isinstance(real_money("%pool fan_out ['x'] * 11").error, SpendGate)
-    real_money("%pool budget 2")
-    assert real_money("%pool run x").error is None
-    assert isinstance(real_money("%pool fan_out ['x'] * 2").error, SpendGate)
-    real_money("%pool budget none")
-    assert isinstance(real_money("%pool submit --vars x\n").error, SpendGate) is False
-    assert isinstance(real_money("%pool fan_out ['x'] * 2").error, SpendGate)
-
-
-def test_play_money_never_asks(demo: Runner) -> None:
-    """The demo has no gate."""
-    assert len(demo("%pool fan_out ['x'] * 150").value) == 150
 
 
 def test_cache_answers_the_same_question_free(run_cell: Runner) -> None:
