@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.display.runs import RunSummary, run_html
-from claude_pool_nb.records import RunRecord, RunState, StopReason, TaskResult, TaskState, usd
+from claude_pool_nb.records import PLAY_BACKENDS, RunRecord, RunState, StopReason, TaskResult, TaskState, usd
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -260,7 +260,7 @@ class Run:
             counts={str(state): number for state, number in self.counts().items()},
             cost_nano=sum(task.cost_nano for task in tasks),
             elapsed_s=max(0.0, end - record.created_at),
-            play_money=record.backend in {"demo", "replay"},
+            play_money=record.backend in PLAY_BACKENDS,
             errors=tuple(dict.fromkeys(task.error for task in tasks if task.error))[:3],
         )
 

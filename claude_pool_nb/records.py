@@ -27,6 +27,7 @@ from claude_pool_nb.states import (
 __all__ = [
     "FINAL_STATES",
     "NANO_PER_USD",
+    "PLAY_BACKENDS",
     "AttemptRecord",
     "AttemptState",
     "BudgetRecord",
@@ -55,6 +56,9 @@ __all__ = [
 T = TypeVar("T")
 
 NANO_PER_USD = 1_000_000_000
+
+PLAY_BACKENDS = ("demo", "replay")
+"""Backends whose dollars are play money, where no budget says so."""
 
 
 def usd(nano: int) -> float:

@@ -18,7 +18,6 @@ from typing import Any, Final
 import pandas as pd
 
 from claude_pool_nb.analysis import columns as col
-from claude_pool_nb.analysis.costs import PLAY_BACKENDS
 from claude_pool_nb.analysis.variants import (
     AGREE,
     Part,
@@ -34,6 +33,7 @@ from claude_pool_nb.analysis.variants import (
 from claude_pool_nb.display.comparisons import compared_frame, comparison_html, comparison_text
 from claude_pool_nb.display.text import count, one_line
 from claude_pool_nb.errors import ConfigError, nearest
+from claude_pool_nb.records import PLAY_BACKENDS
 
 RIGHT: Final = "right"
 """Of each variant: whether its answer is the expected one."""

@@ -16,15 +16,12 @@ from claude_pool_nb.analysis import columns as col
 from claude_pool_nb.analysis.keys import COST_KEYS
 from claude_pool_nb.analysis.periods import Period
 from claude_pool_nb.errors import ConfigError, nearest
-from claude_pool_nb.records import NANO_PER_USD, AttemptState
+from claude_pool_nb.records import NANO_PER_USD, PLAY_BACKENDS, AttemptState
 from claude_pool_nb.store import queries, schema
 from claude_pool_nb.store.ids import pool_number, typed_runs, typed_task
 from claude_pool_nb.store.ledger import Ledger
 
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-
-PLAY_BACKENDS = ("demo", "replay")
-"""Backends whose dollars are not real, where no budget says so."""
 
 
 def attempt_frame(

@@ -17,8 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from claude_pool_nb.analysis.costs import PLAY_BACKENDS
-from claude_pool_nb.records import utc
+from claude_pool_nb.records import PLAY_BACKENDS, utc
 from claude_pool_nb.store import queries
 
 if TYPE_CHECKING:

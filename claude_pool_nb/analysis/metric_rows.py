@@ -17,10 +17,11 @@ import pandas as pd
 from sqlalchemy import Connection, Table, select
 
 from claude_pool_nb.analysis import columns as col
-from claude_pool_nb.analysis.costs import PLAY_BACKENDS, TOKENS
+from claude_pool_nb.analysis.costs import TOKENS
 from claude_pool_nb.analysis.keys import METRIC_KEYS
 from claude_pool_nb.analysis.periods import Period
 from claude_pool_nb.errors import ConfigError, nearest
+from claude_pool_nb.records import PLAY_BACKENDS
 from claude_pool_nb.store import queries, schema
 from claude_pool_nb.store.ids import typed_runs
 from claude_pool_nb.store.ledger import Ledger

@@ -16,10 +16,10 @@ import pandas as pd
 from sqlalchemy import and_, case, func, select
 
 from claude_pool_nb.analysis import columns as col
-from claude_pool_nb.analysis.costs import PLAY_BACKENDS, attempt_frame, cost_frame
+from claude_pool_nb.analysis.costs import attempt_frame, cost_frame
 from claude_pool_nb.analysis.keys import COST_KEYS
 from claude_pool_nb.errors import ConfigError, NothingToPlot, nearest
-from claude_pool_nb.records import AttemptState
+from claude_pool_nb.records import PLAY_BACKENDS, AttemptState
 from claude_pool_nb.store import queries, schema
 from claude_pool_nb.store.ids import typed_runs
 from claude_pool_nb.store.ledger import Ledger

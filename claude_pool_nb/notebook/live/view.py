@@ -18,7 +18,7 @@ from claude_pool_nb.errors import PoolError
 from claude_pool_nb.notebook.live.follow import Follower
 from claude_pool_nb.notebook.live.mode import Mode, decide
 from claude_pool_nb.notebook.live.panel import Panel, close_all
-from claude_pool_nb.records import TaskRecord, TaskState
+from claude_pool_nb.records import PLAY_BACKENDS, TaskRecord, TaskState
 from claude_pool_nb.store import queries
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class LiveView:
             elapsed_s=time.monotonic() - self._began,
             left_nano=None if budget is None else budget.left_nano,
             limited=budget is not None and budget.limit_nano is not None,
-            play_money=backend in {"demo", "replay"},
+            play_money=backend in PLAY_BACKENDS,
             errors=told,
             warnings=tuple(notes),
             paused=paused,
