@@ -26,7 +26,8 @@ class Period:
     """From one instant to before another, in unix seconds.
 
     Example:
-        >>> Period.of("2026-01-01", "2026-01-31").length_s / 86_400
+        >>> january = Period.of("2026-01-01", "2026-01-31")
+        >>> (january.until_at - january.since_at) / 86_400
         31.0
     """
 
@@ -34,11 +35,6 @@ class Period:
     """Its first instant; None without a beginning."""
     until_at: float | None = None
     """The first instant after it; None without an end."""
-
-    @property
-    def length_s(self) -> float | None:
-        """How long it is; None if it is open."""
-        return None if self.since_at is None or self.until_at is None else self.until_at - self.since_at
 
     @classmethod
     def of(cls, since: When = None, until: When = None, *, now_at: float | None = None) -> Period:

@@ -18,7 +18,6 @@ INK = "color:var(--jp-ui-font-color1,var(--vscode-foreground,inherit))"
 FONT = (
     "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:var(--jp-ui-font-size1,13px);line-height:1.45"
 )
-ACCENT = "var(--jp-brand-color1,var(--vscode-progressBar-background,#1976d2))"
 BAD = "color:var(--jp-error-color1,var(--vscode-errorForeground,#b00020))"
 
 
@@ -42,7 +41,7 @@ def volatile(text: object) -> str:
     return f"<span class='pool-volatile'>{escape(text)}</span>"
 
 
-def box(body: str, *, label: str, role: str = "group") -> str:
+def box(body: str, *, label: str) -> str:
     """The frame around a display; nothing inside it is LaTeX.
 
     Example:
@@ -50,22 +49,21 @@ def box(body: str, *, label: str, role: str = "group") -> str:
         True
     """
     return (
-        f"<div class='pool-nb mathjax_ignore tex2jax_ignore' role='{role}' aria-label='{_escape(label, quote=True)}' "
+        f"<div class='pool-nb mathjax_ignore tex2jax_ignore' role='group' aria-label='{_escape(label, quote=True)}' "
         f"style='{FONT};{INK}'>{body}</div>"
     )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A plain table; the cells are HTML already.
 
     Example:
         >>> table(["slot"], [["s1"]])
         '<table><thead><tr><th scope="col">slot</th></tr></thead><tbody><tr><td>s1</td></tr></tbody></table>'
     """
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table>{title}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> str:
@@ -85,19 +83,3 @@ def pairs(rows: Iterable[tuple[str, str]]) -> str:
         for name, value in rows
     )
     return f"<table><tbody>{body}</tbody></table>"
-
-
-def progress_bar(done: int, total: int, *, label: str) -> str:
-    """A bar that is a number too, for readers that show or speak no bars.
-
-    Example:
-        >>> "aria-valuenow='3'" in progress_bar(3, 4, label="tasks")
-        True
-    """
-    share = 100.0 * done / total if total else 0.0
-    return (
-        f"<div role='progressbar' aria-label='{_escape(label, quote=True)}' aria-valuemin='0' aria-valuemax='{total}' "
-        f"aria-valuenow='{done}' style='height:6px;border-radius:3px;overflow:hidden;margin:4px 0;"
-        f"background:var(--jp-layout-color3,var(--vscode-editorWidget-background,#ddd))'>"
-        f"<div style='height:100%;width:{share:.1f}%;background:{ACCENT}'></div></div>"
-    )

@@ -1,4 +1,4 @@
-"""The pool's status card, its slots and its budget.
+"""The pool's status card, and its budget in a line.
 
 Invariants: a card is a picture of one moment and says what backend it is, whose money it spends and what has to be
 known (paused, warnings); text and HTML say the same.
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from claude_pool_nb.display import html
-from claude_pool_nb.display.text import count, money, seconds
-from claude_pool_nb.records import BudgetRecord, PoolStatus, SlotRecord
+from claude_pool_nb.display.text import count, money
+from claude_pool_nb.records import BudgetRecord, PoolStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,27 +125,3 @@ def pool_html(card: PoolCard) -> str:
     ]
     body = f"<b>{html.volatile(card.title)}</b>{html.pairs(rows)}"
     return html.box(body, label="status of the pool")
-
-
-def slots_html(slots: Sequence[SlotRecord], now: float) -> str:
-    """All slots as a table.
-
-    Example:
-        >>> "s1" in slots_html([SlotRecord("s1")], 0.0)
-        True
-    """
-    rows = [
-        [
-            html.escape(slot.id + (f" ({slot.name})" if slot.name else "")),
-            html.escape(slot.state),
-            html.escape(slot.task_id or ""),
-            html.escape(slot.model or ""),
-            html.volatile(seconds(now - slot.since_at)),
-            html.volatile(money(slot.cost_nano)),
-            html.escape(slot.error or ""),
-        ]
-        for slot in slots
-    ]
-    return html.box(
-        html.table(["slot", "state", "task", "model", "for", "spent", "note"], rows), label="slots of the pool"
-    )

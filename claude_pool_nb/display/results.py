@@ -1,4 +1,4 @@
-"""A task's result as text, Markdown and HTML: the answer first, then one line that says what it took.
+"""A task's result as text and Markdown: the answer first, then one line that says what it took.
 
 Invariants: the answer is the model's text and is rendered safely (see `markdown`); a failure says what to do next; a
 demo answer says that it is one.
@@ -81,16 +81,3 @@ def result_markdown(result: TaskResult) -> str:
         f"<div class='mathjax_ignore tex2jax_ignore'>\n\n{safe_markdown(result.output)}\n{notes}\n"
         f"<small style='{html.MUTED}'>{small}</small>\n\n</div>"
     )
-
-
-def result_html(result: TaskResult) -> str:
-    """The answer as plain text in HTML, for places that render no Markdown.
-
-    Example:
-        >>> "&lt;b&gt;" in result_html(TaskResult("r1.1", "r1", TaskState.COMPLETED, "<b>"))
-        True
-    """
-    notes = "".join(f"<div>{html.escape(note)}</div>" for note in result_notes(result))
-    answer = f"<div style='white-space:pre-wrap'>{html.escape(result.output)}</div>" if result.output else ""
-    small = f"<small style='{html.MUTED}'>{html.volatile(result_cost(result))}</small>"
-    return html.box(answer + notes + small, label=f"answer of task {result.task_id}")

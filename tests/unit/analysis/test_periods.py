@@ -56,7 +56,9 @@ def test_a_day_as_the_end_is_in_it_whole() -> None:
     assert (january.since_at, january.until_at) == (at(2026, 1, 1), at(2026, 2, 1))
     assert Period.of(until=date(2026, 1, 31)).until_at == at(2026, 2, 1)
     assert Period.of(until="yesterday", now_at=NOW).until_at == at(2026, 3, 10)
-    assert Period.of("today", "today", now_at=NOW).length_s == DAY
+    today = Period.of("today", "today", now_at=NOW)
+    assert today.since_at is not None
+    assert today.until_at == today.since_at + DAY
     assert Period.of(until="2026-01-31 00:00").until_at == at(2026, 1, 31)
     held = Period(10.0, 20.0).holds(np.array([9.9, 10.0, 19.9, 20.0, np.nan]))
     assert held.tolist() == [False, True, True, False, False]

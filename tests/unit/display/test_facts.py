@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from claude_pool_nb.display.facts import MAX_CHARS, facts_frame
-from claude_pool_nb.display.results import result_html, result_markdown, result_text
+from claude_pool_nb.display.results import result_markdown, result_text
 from claude_pool_nb.display.runs import RunSummary, run_text
 from claude_pool_nb.errors import TaskFailed
 from claude_pool_nb.records import Failure, FailureKind, TaskResult, TaskState
@@ -38,7 +38,7 @@ def test_what_it_shows_is_text() -> None:
     assert "(1,000,000 characters)" in text
 
 
-@pytest.mark.parametrize("show", [result_text, result_markdown, result_html])
+@pytest.mark.parametrize("show", [result_text, result_markdown])
 def test_an_answer_moves_no_cursor_and_turns_no_words(show: Callable[[TaskResult], str]) -> None:
     """What a model wrote cannot colour a terminal, hide a line of it, or turn round what a person reads."""
     said = "a\x1b[2J\x07\x9b31m\u202egnp.exe\u2066 \r\nשלום\tß"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from claude_pool_nb.display.pools import PoolCard, pool_html, pool_text
-from claude_pool_nb.display.results import result_html, result_markdown, result_text
+from claude_pool_nb.display.results import result_markdown, result_text
 from claude_pool_nb.display.runs import RunSummary, run_html, run_text
 from claude_pool_nb.display.text import money
 from claude_pool_nb.records import (
@@ -40,7 +40,7 @@ def test_failure_and_denials_are_told() -> None:
         denials=(Denial("Bash", "{}"), Denial("Bash", "{}")),
         attempts=3,
     )
-    for shown in (result_text(result), _visible(result_html(result)), _visible(result_markdown(result))):
+    for shown in (result_text(result), _visible(result_markdown(result))):
         assert "half an ans" in shown
         assert "too many requests; try again later" in shown
         assert "2 tool calls denied: Bash" in shown
@@ -60,7 +60,7 @@ def test_model_text_is_escaped_everywhere() -> None:
     result = TaskResult("r1.1", "r1", TaskState.COMPLETED, EVIL, warnings=(EVIL,))
     summary = RunSummary("r1", counts={"failed": 1}, errors=(EVIL,), warnings=(EVIL,), paused=EVIL)
     card = PoolCard(PoolStatus("p1", "demo", paused=EVIL), notice=EVIL, warnings=(EVIL,), store=EVIL)
-    for html in (result_html(result), result_markdown(result), run_html(summary), pool_html(card)):
+    for html in (result_markdown(result), run_html(summary), pool_html(card)):
         assert "<script" not in html
         assert not re.search(r"\$(?!</span>)", html), html
 
