@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.display import html
-from claude_pool_nb.display.text import count, money, one_line, seconds
+from claude_pool_nb.display.text import aligned, count, money, one_line, seconds
 from claude_pool_nb.errors import plain
 from claude_pool_nb.records import nano
 
@@ -115,11 +115,11 @@ def comparison_text(comparison: Comparison) -> str:
         ...     print(comparison_text(pool.compare(run)).splitlines()[0])
         demo-small and demo-large: 1 of 1 row agrees (100 %)
     """
-    parts = [_headline(comparison), _aligned(_summary(comparison))]
-    parts += [f"{title}\n{_aligned(rows)}" for title, rows in _tables(comparison)]
+    parts = [_headline(comparison), "\n".join(aligned(_summary(comparison)))]
+    parts += ["\n".join([title, *aligned(rows)]) for title, rows in _tables(comparison)]
     rows = _differing(comparison)
     if rows:
-        parts.append("\n".join([f"Rows that differ, marked [-only in {comparison.variants[0]}-] {{+only here+}}:"]))
+        parts.append(f"Rows that differ, marked [-only in {comparison.variants[0]}-] {{+only here+}}:")
     for title, first, others in rows:
         lines = [title, f"  {first[0]}: {plain(first[1])}"]
         lines += [
@@ -246,7 +246,7 @@ def _answer(row: Any, variant: str, fields: Sequence[str]) -> str | None:
 def _rest(comparison: Comparison, rows: Sequence[Any]) -> list[str]:
     """What was left out, and what is to know."""
     more = len(comparison.differing) - len(rows)
-    lines = [f"{count(more, 'more row')} differ: see .differing"] if more else []
+    lines = [f"{count(more, 'more row')} {'differs' if more == 1 else 'differ'}: see .differing"] if more else []
     wide = [label for label, table in comparison.confusion.items() if len(table.columns) > MAX_CONFUSED]
     lines += [f"confusion of {', '.join(wide)}: too wide to show, see .confusion"] if wide else []
     return [*lines, *(f"note: {note}" for note in comparison.notes)]
@@ -262,14 +262,6 @@ def _money(usd: float) -> str:
 
 def _seconds(value: float) -> str:
     return "" if value != value else seconds(value)  # noqa: PLR0124 - NaN
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(map(plain, row), widths, strict=True)).rstrip()
-        for row in rows
-    )
 
 
 def _html_table(rows: Sequence[Sequence[str]], caption: str = "") -> str:

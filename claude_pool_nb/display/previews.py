@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_pool_nb.display import html
-from claude_pool_nb.display.text import count, money, one_line, seconds
+from claude_pool_nb.display.text import aligned, count, money, one_line, seconds
 
 MAX_CELLS = 24
 """So many rows of the table are shown."""
@@ -218,11 +218,7 @@ def preview_text(picture: PreviewPicture) -> str:
     ]
     lines = [_title(picture), *(f"  {name:<7}  {value}" for name, value in rows)]
     if picture.cells:
-        table = [_head(picture), *_table(picture)]
-        widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-        lines += [
-            "  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table
-        ]
+        lines += [f"  {line}" for line in aligned([_head(picture), *_table(picture)])]
     lines += [f"  prompt: {one_line(prompt, TEXT_WIDTH)}" for prompt in picture.prompts]
     return "\n".join(lines)
 

@@ -6,6 +6,8 @@ so that saved notebooks compare.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from claude_pool_nb.errors import plain
 from claude_pool_nb.records import usd
 
@@ -65,6 +67,18 @@ def one_line(text: str, width: int = 80) -> str:
     """
     short = " ".join(plain(text[: width * 4]).split())
     return short if len(short) <= width else short[: width - 1] + "…"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of a table as lines, their columns under each other.
+
+    Example:
+        >>> aligned([["model", "tasks"], ["demo-small", "2"]])
+        ['model       tasks', 'demo-small  2']
+    """
+    cells = [[plain(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def size(number: float | None) -> str:

@@ -252,6 +252,8 @@ def test_few_rows_are_shown_of_many() -> None:
     assert repr(made).count("r2: [-a-]{+b+}") == 10
     assert "20 more rows differ: see .differing" in repr(made)
     assert len(made.differing) == 30
+    one_too_many = compare([source("r1", ["a"] * 11), source("r2", ["b"] * 11)])
+    assert "1 more row differs: see .differing" in repr(one_too_many)
 
 
 def test_play_money_and_real_money_stand_apart() -> None:
