@@ -18,12 +18,13 @@ from uuid import uuid4
 from claude_pool_nb.config import PermissionMode, ResolvedConfig, SlotMode
 from claude_pool_nb.errors import ResetFailed, SessionError, SessionLost
 from claude_pool_nb.model_names import is_full_id, same_model
-from claude_pool_nb.records import CostBasis, Denial, Failure, FailureKind, TurnResult, Usage, nano
+from claude_pool_nb.records import CostBasis, Denial, Failure, FailureKind, TurnResult, Usage
 from claude_pool_nb.sessions import launch as launching
 from claude_pool_nb.sessions import processes
 from claude_pool_nb.sessions.base import SessionEvent, SessionInfo, Turn
 from claude_pool_nb.sessions.classify import RetryNotice, classify, crashed, hung, misfit, null_byte, of_notice
-from claude_pool_nb.sessions.turn_reader import TurnReader, Urgency, denials_of, model_usage_of
+from claude_pool_nb.sessions.meter import Meter
+from claude_pool_nb.sessions.turn_reader import TurnReader, Urgency, denials_of
 from claude_pool_nb.sessions.wire import RequestRefused, Wire
 
 OPEN_S, RESET_S, CONTROL_S, INTERRUPT_S = 30.0, 10.0, 10.0, 2.0
@@ -77,8 +78,7 @@ class ClaudeSession:
         self._soon: asyncio.TimerHandle | None = None
         self._stopping = False
         self._tasks = 0
-        self._meter_nano: int | None = 0
-        self._meter_usage: Usage | None = Usage()
+        self._meter = Meter()
         self._rss: tuple[float, int | None] = (0.0, None)
 
     # -- what it is ---------------------------------------------------------------------------------------------------
@@ -204,14 +204,11 @@ class ClaudeSession:
 
     async def _read_resumed_meter(self) -> None:
         """Learn what a resumed session cost before: its totals go on from there."""
-        self._meter_nano = self._meter_usage = None
+        self._meter.forget()
         # Where the CLI has no such request the first turn's cost is an estimate, and says so.
         with contextlib.suppress(RequestRefused, TimeoutError):
             answer = await self._ready().request({"subtype": "get_usage"}, CONTROL_S)
-            spent = answer.get("session") or {}
-            if "total_cost_usd" in spent and "model_usage" in spent:
-                self._meter_nano = nano(float(spent["total_cost_usd"]))
-                self._meter_usage = model_usage_of(spent["model_usage"])
+            self._meter.go_on(answer.get("session") or {})
 
     async def reset(self, *, within_s: float = RESET_S) -> None:
         """Forget the conversation, and verify that it is forgotten.
@@ -241,7 +238,7 @@ class ClaudeSession:
             raise ResetFailed(f"the session was not reset ({str(reader.result.get('result'))[:200]}); it is replaced")
         self._session_id = reader.result.get("session_id") or self._session_id
         self._resume_point = None
-        self._meter_nano, self._meter_usage = 0, Usage()
+        self._meter.begin()
 
     async def interrupt(self) -> None:
         """Stop the running turn; `ask` then ends with its TurnResult."""
@@ -374,7 +371,7 @@ class ClaudeSession:
             structured, turns, api_s, output = None, 0, 0.0, reader.answer
             denials: tuple[Denial, ...] = ()
         else:
-            usage, cost, basis = self._read_meter(raw, reader)
+            usage, cost, basis = self._meter.read(raw, reader.so_far(), cut=reader.cut)
             denials = denials_of(raw.get("permission_denials"))
             reader.deny({str(d.get("tool_use_id")) for d in raw.get("permission_denials") or ()})
             failure = classify(raw, reader.error, max_turns=options.max_turns)
@@ -415,25 +412,6 @@ class ClaudeSession:
             wrote=reader.wrote,
             warnings=tuple(warnings),
         )
-
-    def _read_meter(self, raw: dict[str, Any], reader: TurnReader) -> tuple[Usage, int | None, CostBasis]:
-        """Tokens and cost of the turn as the growth of the session's totals."""
-        total_nano = nano(float(raw.get("total_cost_usd") or 0.0))
-        total_usage = model_usage_of(raw.get("modelUsage"))
-        seen, estimate = reader.so_far()
-        if self._meter_nano is None or self._meter_usage is None:
-            # A resumed session's totals include what it cost before, which is not known here.
-            usage, cost, basis = seen, estimate, CostBasis.ESTIMATED
-        else:
-            cost = total_nano - self._meter_nano
-            usage = _difference(total_usage, self._meter_usage)
-            basis = CostBasis.EXACT
-            if any(entry.get("costBasis") == "unknown" for entry in (raw.get("modelUsage") or {}).values()):
-                basis = CostBasis.ESTIMATED  # the CLI prices a model it does not know at a rate of its own
-            if reader.cut:
-                basis = CostBasis.ESTIMATED  # a stream that broke off was paid, but never counted by the API
-        self._meter_nano, self._meter_usage = total_nano, total_usage
-        return usage, cost, basis
 
     async def _settle(self, wire: Wire, reader: TurnReader, prompt_id: str, failure: Failure | None) -> None:
         """After a turn: note where the conversation would be taken up again, or roll a failed turn back.
@@ -535,16 +513,6 @@ def user_message(text: str, *, composed: bool) -> dict[str, Any]:
 def _is_lost(server: Mapping[str, Any]) -> bool:
     """Whether an MCP server of the CLI's list has no tools to offer."""
     return server.get("status") in {"failed", "needs-auth", "pending"}
-
-
-def _difference(now: Usage, before: Usage) -> Usage:
-    """What was added to cumulative counts."""
-    return Usage(
-        now.input_tokens - before.input_tokens,
-        now.output_tokens - before.output_tokens,
-        now.cache_read_tokens - before.cache_read_tokens,
-        now.cache_write_tokens - before.cache_write_tokens,
-    )
 
 
 async def _within(event: asyncio.Event, limit_s: float) -> bool:
