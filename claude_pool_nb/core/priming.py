@@ -31,10 +31,6 @@ class Gate:
         self.leader: str | None = None
         self.warm_at = float("-inf")
 
-    def is_warm(self, at: float) -> bool:
-        """True if the prefix is in the cache."""
-        return at - self.warm_at < WARM_S
-
     def is_closed(self, at: float) -> bool:
         """True while the first task goes alone."""
         return self.leader is not None and at - self.warm_at >= WARM_S

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from claude_pool_nb.core.commands import Closed, Command
+from claude_pool_nb.core.commands import Command
 from claude_pool_nb.errors import StoreConflict, StoreError
 from claude_pool_nb.events import Event
 from claude_pool_nb.store.ledger import Ledger, WriteResult
@@ -184,8 +184,3 @@ class Journal:
         """Events that are decided and not in the ledger yet, in their order; may be asked from any thread."""
         batches = {batch.number: batch for batch in (*self._kept, *tuple(self._under_way.values()), self._batch)}
         return [event for number in sorted(batches) for event in tuple(batches[number].events)]
-
-    @property
-    def kept_last_words(self) -> bool:
-        """True if the end of the pool is among what could not be written."""
-        return any(isinstance(command, Closed) for batch in self._kept for command in batch.deferred)
