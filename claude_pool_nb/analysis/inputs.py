@@ -176,7 +176,7 @@ class Rows:
         """
         import pandas as pd
 
-        missing = pd.Series(self.values(name), dtype=object).isna().to_numpy()
+        missing = pd.Series(self.values(name), dtype=object).isna()
         return int(missing.argmax()) if missing.any() else None
 
     def label(self, position: int) -> str:

@@ -265,7 +265,7 @@ def _tags_of(tags: Any, wanted: Sequence[str]) -> tuple[list[str], Callable[[Any
     names = sorted({name for some in of_text for name in some})
     code_of = {name: code for code, name in enumerate(names)}
     lengths = np.array([len(some) for some in of_text], dtype=np.int64)
-    width = int(lengths.max(initial=0))
+    width = max((len(some) for some in of_text), default=0)
     codes = np.full((len(of_text), width), -1, dtype=np.int64)
     for row, some in enumerate(of_text):
         codes[row, : len(some)] = [code_of[name] for name in some]
