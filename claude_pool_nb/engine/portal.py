@@ -245,6 +245,10 @@ class LoopThread:
             self._thread.join(2.0)
 
 
+class _PrivateLoop(asyncio.SelectorEventLoop):
+    """A class of its own, because nest-asyncio patches the class of a loop, and so every other loop of that class."""
+
+
 class InlineLoop:
     """A private loop in the calling thread, re-entrant by nest-asyncio: nothing runs between cells.
 
@@ -259,7 +263,7 @@ class InlineLoop:
             )
         import nest_asyncio
 
-        self._loop = asyncio.new_event_loop()
+        self._loop = _PrivateLoop()
         self._unanswered = False
         nest_asyncio.apply(self._loop)
 

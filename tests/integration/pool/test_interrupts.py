@@ -255,7 +255,7 @@ def test_a_process_that_ends_without_closing_ends_cleanly() -> None:
 
 
 INLINE = """
-import sys, threading
+import asyncio, threading
 from claude_pool_nb.pool import Pool
 from claude_pool_nb.testing.scripted_session import ScriptedBackend
 threads = set()
@@ -276,12 +276,16 @@ with Pool(2, backend=ScriptedBackend(answer, delay_s=0.01), store=":memory:", dr
         assert type(error).__name__ == "TaskCancelled", error
     assert list(run.retry(state="all").frame["output"]) == ["a", "b", "c"]
 assert threads == {"MainThread"}, threads
+assert asyncio.SelectorEventLoop.run_until_complete is asyncio.BaseEventLoop.run_until_complete
 print("ok")
 """
 
 
 def test_the_inline_driver_runs_in_the_calling_thread() -> None:
-    """driver="inline": sessions run in the main thread, where a debugger sees them; every verb works."""
+    """driver="inline": sessions run in the main thread, where a debugger sees them; every verb works.
+
+    Loops that are not the pool's, a kernel's for one, stay as asyncio made them.
+    """
     done = subprocess.run(
         [sys.executable, "-c", INLINE],
         cwd=ROOT,
