@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection, Table, delete, select
+from sqlalchemy import URL, Connection, Engine, Table, delete, select
 from sqlalchemy.exc import DBAPIError
 
 from claude_pool_nb.errors import ConfigError, StoreError
@@ -53,13 +53,20 @@ class Ledger:
         self._read_only = read_only
         self._lock = threading.RLock()
         self._writer: Writer | None = None
+        self._is_closed = False
         try:
             self._write_engine, self._read_engine = opening.connect(
                 url, read_only=read_only, busy_timeout_s=busy_timeout_s
             )
-            self._check()
         except DBAPIError as error:
             raise opening.translate(error, self.where) from error
+        try:
+            self._check()
+        except BaseException as error:
+            _dispose(self._write_engine, self._read_engine)
+            if isinstance(error, DBAPIError):
+                raise opening.translate(error, self.where) from error
+            raise
         if not read_only:
             self._writer = Writer(self._write_engine, self.where, self._lock)
             reference = weakref.ref(self)
@@ -186,13 +193,19 @@ class Ledger:
         self.transact(lambda _connection: None)
 
     def close(self) -> None:
-        """Commit what waits and let go of the database. May be called twice."""
+        """Commit what waits and let go of the database. May be called twice.
+
+        It can still be read: of one in memory the connection is kept, which is the data, of another one the next read
+        makes a new one. Both are closed when the ledger is forgotten.
+        """
         if self._writer is not None:
             atexit.unregister(self._at_exit)
             self._writer.close()
         if not opening.is_memory(self._url):
-            self._write_engine.dispose()
-            self._read_engine.dispose()
+            _dispose(self._write_engine, self._read_engine)
+        if not self._is_closed:
+            self._is_closed = True
+            weakref.finalize(self, _dispose, self._write_engine, self._read_engine)
 
     def _writing(self) -> Writer:
         """The writer, if there is one."""
@@ -377,6 +390,12 @@ class Ledger:
         Budgets keep what was spent. Returns the number of runs deleted.
         """
         return self.transact(lambda connection: _prune(connection, before_at))
+
+
+def _dispose(*engines: Engine) -> None:
+    """Close the connections that nobody uses."""
+    for engine in engines:
+        engine.dispose()
 
 
 def _close(reference: weakref.ref[Ledger]) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import Connection, text
 
@@ -80,8 +81,10 @@ def test_read_only_makes_nothing(path: Path, tmp_path: Path) -> None:
         Ledger.open(path, read_only=True)
     assert not path.parent.exists()
     (tmp_path / "empty").touch()
-    with pytest.raises(StoreError, match="holds no ledger"):
+    with pytest.raises(StoreError, match="holds no ledger") as refused:
         Ledger.open(tmp_path / "empty", read_only=True)
+    held = [file.path for file in psutil.Process().open_files()]
+    assert str(tmp_path / "empty") not in held, refused
 
 
 def test_what_is_no_ledger_is_refused(tmp_path: Path) -> None:

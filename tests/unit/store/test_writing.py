@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sqlite3
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +30,7 @@ from claude_pool_nb.records import (
 from claude_pool_nb.store import queries
 from claude_pool_nb.store.ledger import Ledger
 
-from .conftest import Writes, event_kinds
+from .conftest import Writes, writes_into
 
 
 def test_records_come_back_as_they_were_accepted(writes: Writes) -> None:
@@ -302,6 +305,26 @@ def test_a_closed_ledger_says_so(ledger: Ledger) -> None:
     with pytest.raises(StoreError, match="closed"):
         ledger.allocate_run()
     ledger.close()
+
+
+@pytest.mark.parametrize("store", [":memory:", "ledger.sqlite"])
+def test_a_closed_ledger_can_be_read_and_is_let_go_with_its_last_reader(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame may be asked for after the pool has ended; no connection outlives the ledger."""
+    monkeypatch.chdir(tmp_path)
+    ledger = Ledger.open(store)
+    writes_into(ledger).accept(["a"])
+    ledger.close()
+    with ledger.reading() as connection:
+        assert queries.task(ledger, "r1.1").prompt == "a"
+        driver = connection.connection.driver_connection
+        assert driver is not None
+    driver.execute("SELECT 1")
+    del ledger
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        driver.execute("SELECT 1")
 
 
 def test_prune_deletes_old_runs_whole(writes: Writes) -> None:
