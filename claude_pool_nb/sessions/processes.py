@@ -256,10 +256,8 @@ class Watcher:
         with self._lock:
             if self._watched or self._starting or self._process is None:
                 return
+            self._close_pipe()
             process, self._process = self._process, None
-            if process.stdin is not None:
-                with suppress(OSError):
-                    process.stdin.close()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(2)
 
@@ -271,6 +269,7 @@ class Watcher:
         import psutil
 
         where = os.path.dirname(os.path.dirname(psutil.__file__))
+        self._close_pipe()  # of one that has gone
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _WATCHER, where, str(os.getpid()), MARK, self._mark],
             stdin=subprocess.PIPE,
@@ -282,6 +281,12 @@ class Watcher:
         )
         for pid in self._watched:
             self._write(f"+{pid}\n")
+
+    def _close_pipe(self) -> None:
+        """Close the pipe to it, if it was ever started."""
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
 
     def _say(self, line: str) -> None:
         """Tell it something; a watcher that was killed is started again."""

@@ -239,7 +239,7 @@ def test_a_watcher_is_shared_and_let_go(tmp_path: Path) -> None:
 
 
 def test_a_watcher_that_was_killed_is_replaced() -> None:
-    """The next process is watched by a new one, with all that the old one knew."""
+    """The next process is watched by a new one, with all that the old one knew; the old one's pipe is closed."""
     watcher = Watcher()
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
     try:
@@ -247,19 +247,24 @@ def test_a_watcher_that_was_killed_is_replaced() -> None:
         watcher.watch(child.pid)
         first = watcher.pid
         assert first is not None
+        assert watcher._process is not None
+        pipe = watcher._process.stdin
         os.kill(first, 9)
         os.waitpid(first, 0)
         watcher.prepare()
         watcher.cancel()
         assert watcher.running
         assert watcher.pid != first
-        assert watcher._process is not None
+        assert pipe is not None
+        assert pipe.closed
         assert watcher._process.stdin is not None
         watcher._process.stdin.close()  # as if this kernel died
         assert child.wait(5) == -9
     finally:
         child.kill()
         child.wait()
+        watcher.forget(child.pid)
+        watcher.close()
 
 
 def _forked(watcher: Watcher, pipe: object) -> None:
