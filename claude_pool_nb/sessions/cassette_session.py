@@ -44,6 +44,7 @@ class CassetteSession:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     cassette = Cassette(f"{folder}/tape.ndjson", "all", backend="demo")
         ...     isinstance(CassetteSession(DemoBackend().session("s1"), cassette), Session)
+        ...     cassette.close()
         True
     """
 

@@ -105,6 +105,10 @@ class RecordingHarness(DemoHarness):
         """A recorded session."""
         return self._recording.session("s1")
 
+    async def close(self) -> None:
+        """Close the tape."""
+        await self._recording.close()
+
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_a_replay_conforms(check: Callable[[SessionHarness], Awaitable[None]], tape: Path) -> None:
@@ -115,7 +119,11 @@ async def test_a_replay_conforms(check: Callable[[SessionHarness], Awaitable[Non
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_a_recording_conforms(check: Callable[[SessionHarness], Awaitable[None]], tmp_path: Path) -> None:
     """A session that is recorded passes what it passes when it is not."""
-    await check(RecordingHarness(tmp_path / "tape.ndjson"))
+    harness = RecordingHarness(tmp_path / "tape.ndjson")
+    try:
+        await check(harness)
+    finally:
+        await harness.close()
 
 
 async def test_what_somebody_stopped_is_not_on_the_tape(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from claude_pool_nb.records import (
 from claude_pool_nb.store import queries
 from claude_pool_nb.store.ledger import Ledger
 
-from .conftest import Writes, writes_into
+from .conftest import Writes, event_kinds, writes_into
 
 
 def test_records_come_back_as_they_were_accepted(writes: Writes) -> None:
