@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from claude_pool_nb import pricing
 from claude_pool_nb.accepting import Accepting
@@ -31,7 +31,8 @@ from claude_pool_nb.errors import (
     TaskFailed,
     TaskInterrupted,
 )
-from claude_pool_nb.handles import Run, Task
+from claude_pool_nb.handles import Run, Task, key_of
+from claude_pool_nb.options import CHECKS
 from claude_pool_nb.records import (
     BudgetRecord,
     PoolStatus,
@@ -161,7 +162,7 @@ class AsyncPool(AsyncCassettes, Accepting, Reopening):
 
         What has not started is interrupted and can be resumed. Always returns.
         """
-        await self.engine.drain(timeout_s)
+        await self.engine.drain(checked_wait(timeout_s))
         return self.status()
 
     async def close(self) -> None:
@@ -286,12 +287,13 @@ class AsyncPool(AsyncCassettes, Accepting, Reopening):
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 
-    async def cancel(self, what: str = "all") -> int:
+    async def cancel(self, what: Run | Task | str = "all") -> int:
         """Cancel a task, a run, or everything that is not final.
 
         Returns:
             How many tasks were asked to stop.
         """
+        what = key_of(what)
         if what == "all":
             left = tuple(t.id for t in self.engine.state.tasks() if not t.state.is_final)
         else:
@@ -336,7 +338,7 @@ class AsyncPool(AsyncCassettes, Accepting, Reopening):
         Raises:
             ConfigError: outside min_slots and max_slots.
         """
-        self.engine.handle(inputs.Scale(time.time(), slots))
+        self.engine.handle(inputs.Scale(time.time(), cast(int, CHECKS["min_slots"]("slots", slots))))
         await self.engine.committed()
 
     async def pause(self, reason: str = "paused by hand") -> None:
@@ -352,7 +354,8 @@ class AsyncPool(AsyncCassettes, Accepting, Reopening):
 
     async def set_budget(self, budget_usd: float | None, *, fresh: bool = False) -> BudgetRecord:
         """Move the wall, or with `fresh` open a new budget that counts from now; None takes the wall away."""
-        await self.engine.set_budget(None if budget_usd is None else nano(_dollars(budget_usd)), fresh=fresh)
+        dollars = None if budget_usd is None else cast(float, CHECKS["budget_usd"]("budget_usd", budget_usd))
+        await self.engine.set_budget(None if dollars is None else nano(dollars), fresh=fresh)
         return self.budget
 
     async def configure_slot(self, slot_id: str, **options: Any) -> SlotRecord:
@@ -383,18 +386,25 @@ class AsyncPool(AsyncCassettes, Accepting, Reopening):
         """Tell every task from the next one on: it is appended to the system prompt, keys sorted."""
         if not isinstance(key, str) or not key.strip() or not isinstance(value, str):
             raise ConfigError("a context has a key and a value, both texts; the key is not empty")
-        engine = self.engine
+        CHECKS["name"]("key", key)
+        engine = self._open_engine()
         shelf.set_context(engine.ledger, self._setup.scope, key, value)
         engine.intake.context[key] = value
         engine.intake.changed()
 
     def delete_context(self, key: str) -> str | None:
         """Take a key away; returns what it was."""
-        engine = self.engine
+        engine = self._open_engine()
         shelf.delete_context(engine.ledger, self._setup.scope, key)
         old = engine.intake.context.pop(key, None)
         engine.intake.changed()
         return old
+
+    def _open_engine(self) -> Engine:
+        """The engine, whose ledger is written to at once."""
+        if self.engine.closed:
+            raise PoolClosed
+        return self.engine
 
     # -- handles -------------------------------------------------------------------------------------------------------
 
@@ -414,6 +424,7 @@ class AsyncPool(AsyncCassettes, Accepting, Reopening):
             run_id = latest.id if latest is not None else self._last_run
             if run_id is None:
                 raise RunNotFound("there is no run yet; `%pool run` or `%pool fan_out` makes one")
+        run_id = key_of(run_id)
         self.run_record(run_id)
         return Run(self, run_id)
 
@@ -423,6 +434,7 @@ class AsyncPool(AsyncCassettes, Accepting, Reopening):
         Raises:
             TaskNotFound: there is none.
         """
+        task_id = key_of(task_id)
         self.task_record(task_id)
         return Task(self, task_id)
 
@@ -430,10 +442,11 @@ class AsyncPool(AsyncCassettes, Accepting, Reopening):
         return repr(self._engine.state) if self._engine is not None else "<AsyncPool not started>"
 
 
-def _dollars(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise ConfigError(f"a budget is a number of dollars from 0 on, not {value!r}")
-    return float(value)
+def checked_wait(timeout_s: float) -> float:
+    """How long a drain may wait: `inf` for as long as it takes."""
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not timeout_s >= 0:
+        raise ConfigError(f"timeout_s={timeout_s!r} cannot work: timeout_s takes a number of at least 0 seconds")
+    return timeout_s
 
 
 def completed(result: TaskResult) -> TaskResult:

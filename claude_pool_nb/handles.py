@@ -24,6 +24,16 @@ OPEN_RUN_STATES = frozenset({RunState.PENDING, RunState.RUNNING, RunState.PAUSED
 """States of a run that still has something to do."""
 
 
+def key_of(what: object) -> str:
+    """The id of a run or task, or as text what was given in its place: that names none, and is told as such.
+
+    Example:
+        >>> key_of("r12.3"), key_of(12)
+        ('r12.3', '12')
+    """
+    return what.id if isinstance(what, Task | Run) else str(what)
+
+
 class Task:
     """One prompt on its way, or done.
 

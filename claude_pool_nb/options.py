@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from enum import StrEnum
@@ -44,12 +45,19 @@ def _text(name: str, value: object) -> str:
     return value
 
 
+def _writable(name: str, text: str) -> str:
+    """A text that a ledger, a file's name and a program's arguments can take."""
+    if "\0" in text or (not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)):
+        raise _wrong(name, text, "text without null bytes and half characters")
+    return text
+
+
 def _word(name: str, value: object) -> str:
     """A string that is not empty."""
     text = _text(name, value).strip()
     if not text:
         raise _wrong(name, value, "a name that is not empty")
-    return text
+    return _writable(name, text)
 
 
 def _model(name: str, value: object) -> str:
@@ -64,7 +72,11 @@ def _boolean(name: str, value: object) -> bool:
     return value
 
 
-def _number(least: float, *, above: bool = False, unit: str = "") -> Callable[[str, object], float]:
+MOST: Final = 1_000_000_000
+"""Numbers end here: what they are multiplied with has to fit into the ledger's integers as well."""
+
+
+def _number(least: float, *, above: bool = False, most: float = MOST, unit: str = "") -> Callable[[str, object], float]:
     """A finite number from `least` on (or above it)."""
     takes = f"a number {'above' if above else 'of at least'} {least:g}{unit}"
 
@@ -72,13 +84,15 @@ def _number(least: float, *, above: bool = False, unit: str = "") -> Callable[[s
         number = _plain_number(value)
         if number is None or not math.isfinite(number) or number < least or (above and number == least):
             raise _wrong(name, value, takes)
+        if number > most:
+            raise _wrong(name, value, f"{takes}, at most {most:,.0f}")
         return float(number)
 
     return check
 
 
-def _integer(least: int | None = None) -> Callable[[str, object], int]:
-    """A whole number, from `least` on."""
+def _integer(least: int | None = None, most: int = MOST) -> Callable[[str, object], int]:
+    """A whole number, from `least` on (or from `-most`)."""
     takes = "a whole number" + ("" if least is None else f" of at least {least}")
 
     def check(name: str, value: object) -> int:
@@ -90,6 +104,8 @@ def _integer(least: int | None = None) -> Callable[[str, object], int]:
             or (least is not None and number < least)
         ):
             raise _wrong(name, value, takes)
+        if abs(number) > most:
+            raise _wrong(name, value, f"{takes}, at most {most:,}")
         return int(number)
 
     return check
@@ -137,11 +153,11 @@ def unique(values: Iterable[str]) -> tuple[str, ...]:
 def _words(name: str, value: object) -> tuple[str, ...]:
     """A sequence of words, or text with commas; without duplicates."""
     if isinstance(value, str):
-        return unique(word for part in _split_commas(value) if (word := part.strip()))
+        return unique(_writable(name, word) for part in _split_commas(value) if (word := part.strip()))
     if isinstance(value, Iterable) and not isinstance(value, bytes | Mapping):
         items = list(value)
         if all(isinstance(item, str) and item.strip() for item in items):
-            return unique(item.strip() for item in items)
+            return unique(_writable(name, item.strip()) for item in items)
     raise _wrong(name, value, "a list of words (or text with commas)")
 
 
@@ -181,9 +197,15 @@ def _tools(name: str, value: object) -> tuple[str, ...] | str:
     return _words(name, value)
 
 
+# the bytes of another encoding, which Python spells as half characters, may be in a value, as they may in os.environ
+_VARIABLE = re.compile("[^=\0\ud800-\udfff]+\0[^\0\ud800-\udc7f\udd00-\udfff]*")
+
+
 def _mapping_of_text(name: str, value: object) -> dict[str, str]:
     """Environment variables."""
     if isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        if not all(_VARIABLE.fullmatch(f"{variable}\0{text}") for variable, text in value.items()):
+            raise _wrong(name, _keys_only(value), "names without = and texts without null bytes and half characters")
         return dict(sorted(value.items()))
     raise _wrong(name, _keys_only(value), "a mapping of names to texts")
 
@@ -270,7 +292,7 @@ def _sources(name: str, value: object) -> tuple[str, ...]:
     return words
 
 
-_dollars = _number(0, above=True, unit=" dollars")
+_dollars = _number(0, above=True, most=1_000_000, unit=" dollars")
 _seconds = _number(0, above=True, unit=" seconds")
 
 CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = MappingProxyType(
@@ -306,7 +328,7 @@ CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = MappingProxyType(
         "max_slots": _integer(1),
         "max_restarts": _integer(0),
         "max_tasks_per_process": _integer(1),
-        "max_rss_bytes": _integer(1),
+        "max_rss_bytes": _integer(1, most=10**15),
         "unattended_mode": _boolean,
         "allow_bypass": _boolean,
         "cwd": _directory,

@@ -18,14 +18,14 @@ from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from claude_pool_nb.aio import AsyncPool
+from claude_pool_nb.aio import AsyncPool, checked_wait
 from claude_pool_nb.analysis.design import Design
 from claude_pool_nb.cassettes import Cassettes
 from claude_pool_nb.config import PoolConfig, SlotConfig
 from claude_pool_nb.display.pools import PoolCard, pool_html
 from claude_pool_nb.engine.portal import InlineLoop, LoopThread, Portal
 from claude_pool_nb.errors import ConfigError, Interrupted, NoPool, PoolClosed, StoreError, nearest
-from claude_pool_nb.handles import OPEN_RUN_STATES, Run, Task
+from claude_pool_nb.handles import OPEN_RUN_STATES, Run, Task, key_of
 from claude_pool_nb.pool_reopening import PoolReopening
 from claude_pool_nb.pool_views import PoolViews
 from claude_pool_nb.records import BudgetRecord, PoolStatus, SlotRecord, TaskResult
@@ -210,7 +210,7 @@ class Pool(Cassettes, PoolReopening, PoolViews):
             raise Interrupted(f"{run_id} was stopped, what was finished is kept; `%pool resume {run_id}` goes on")
         done.result()
 
-    def wait(self, what: Run | Task | None = None, timeout_s: float | None = None) -> None:
+    def wait(self, what: Run | Task | str | None = None, timeout_s: float | None = None) -> None:
         """Wait for a run, a task, or (without one) all that is not final.
 
         Raises:
@@ -227,7 +227,7 @@ class Pool(Cassettes, PoolReopening, PoolViews):
             True
         """
         if what is not None:
-            self._wait((what.id,), timeout_s)
+            self._wait((key_of(what),), timeout_s)
         elif keys := tuple(run.id for run in self.aio.engine.state.runs() if run.state in OPEN_RUN_STATES):
             self._wait(keys, timeout_s)
 
@@ -374,8 +374,11 @@ class Pool(Cassettes, PoolReopening, PoolViews):
         self.wait(self.aio.get_task(task_id), timeout_s)
         return completed(self.aio.task_result(task_id))
 
-    def cancel(self, what: str = "all") -> int:
+    def cancel(self, what: Run | Task | str = "all") -> int:
         """Cancel a task, a run, or everything that is not final; returns how many tasks were asked to stop.
+
+        Args:
+            what: The run or task, or its id; `all` for everything.
 
         Example:
             >>> from claude_pool_nb import Pool
@@ -466,6 +469,7 @@ class Pool(Cassettes, PoolReopening, PoolViews):
         """
         if self.closed:
             return self.status()
+        checked_wait(timeout_s)
         try:
             if self._portal.alive:
                 return self._portal.call(self.aio.drain(timeout_s))

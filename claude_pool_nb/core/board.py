@@ -309,7 +309,10 @@ class Board:
     def _check_slots(self, slots: int) -> None:
         """Refuse a number of slots that the pool may not have."""
         if not self._min_slots <= slots <= self._max_slots:
-            raise ConfigError(f"slots={slots} is not possible: this pool takes {self._min_slots} to {self._max_slots}.")
+            raise ConfigError(
+                f"slots={slots} is not possible: this pool takes {self._min_slots} to {self._max_slots} "
+                "(it was started with these min_slots and max_slots)."
+            )
 
     def _slot_counts(self) -> dict[SlotState, int]:
         """How many slots are in each state, without those that are over."""

@@ -22,6 +22,7 @@ from claude_pool_nb.engine.conversations import Conversations
 from claude_pool_nb.engine.engine import Engine
 from claude_pool_nb.engine.intake import Intake
 from claude_pool_nb.errors import ConfigError, UnknownOption, nearest
+from claude_pool_nb.options import CHECKS
 from claude_pool_nb.sessions.base import Backend
 from claude_pool_nb.sessions.cassette import checked_speed
 from claude_pool_nb.store import queries, shelf
@@ -116,14 +117,16 @@ class Setup:
                 raise ConfigError(f"slot_configs takes SlotConfigs, not a {type(slot).__name__}")
         if len(slot_configs) > slots:
             raise ConfigError(f"there are {len(slot_configs)} slot_configs for {slots} slots; give at most one each")
-        scope = _scope()
+        if budget_name is not None:
+            CHECKS["name"]("budget_name", budget_name)
+        scope = _scope().encode("utf-8", "backslashreplace").decode()  # a file may be named in another encoding
         played = custom is not None and custom.info.play_money
         money = backend if backend in {"demo", "replay"} else "demo" if played else "real"
         return cls(
             slots=slots,
             backend=backend,
             custom=custom,
-            store=str(store) if store is not None else None,
+            store=_checked_store(store),
             config=merged,
             slot_configs=tuple(slot_configs),
             budget_usd=merged.budget_usd,
@@ -132,6 +135,15 @@ class Setup:
             scope=scope,
             **tape,
         )
+
+
+def _checked_store(store: object) -> str | None:
+    """Where the ledger is, as text."""
+    if store is None:
+        return None
+    if not isinstance(store, str | os.PathLike):
+        raise ConfigError(f"store={store!r} cannot work: store takes a path, ':memory:', or a database URL")
+    return os.fspath(store)
 
 
 def _tape_of(backend: str, record: object, cassette: object, speed: object) -> dict[str, str]:

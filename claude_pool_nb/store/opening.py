@@ -72,8 +72,10 @@ def locate(store: str | os.PathLike[str] | None) -> URL:
     given = os.fspath(store)
     if not given:
         raise ConfigError("store is empty; give a path, ':memory:', or a database URL")
-    if "\0" in given:
-        raise ConfigError(f"store={given!r} holds a null byte; give a path, ':memory:', or a database URL")
+    if "\0" in given or any("\ud800" <= char <= "\udfff" for char in given):
+        raise ConfigError(
+            f"store={given!r} holds a null byte or half a character; give a path, ':memory:', or a database URL"
+        )
     if given == MEMORY:
         return URL.create("sqlite", database=MEMORY)
     if "://" in given:

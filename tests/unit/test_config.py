@@ -137,6 +137,13 @@ def test_every_option_of_a_level_changes_what_is_resolved_or_is_read_by_name(lev
         ({"allowed_tools": 3}, "list of words"),
         ({"setting_sources": ["usr"]}, "did you mean 'user'"),
         ({"prime": 1}, "True or False"),
+        ({"budget_usd": 1e10}, "at most 1,000,000,000"),
+        ({"max_turns": 10**20}, "at most 1,000,000,000"),
+        ({"timeout_s": 1e300}, "at most 1,000,000,000"),
+        ({"allowed_tools": "Re\0ad"}, "without null bytes"),
+        ({"tools": ["Re\ud800ad"]}, "half characters"),
+        ({"env": {"A=B": "c"}}, "names without ="),
+        ({"env": {"": "c"}}, "names without ="),
     ],
 )
 def test_a_wrong_option_is_told_with_what_is_right(options: dict[str, object], message: str) -> None:
@@ -147,10 +154,16 @@ def test_a_wrong_option_is_told_with_what_is_right(options: dict[str, object], m
 
 def test_a_refused_environment_does_not_show_its_values() -> None:
     """The environment may hold secrets: an error names the variables only."""
-    with pytest.raises(ConfigError) as caught:
-        PoolConfig(env={"TOKEN": "hush", "B": 1})  # type: ignore[dict-item]
-    assert "TOKEN" in str(caught.value)
-    assert "hush" not in str(caught.value)
+    for values in ({"TOKEN": "hush", "B": 1}, {"TOKEN": "hush\0"}):
+        with pytest.raises(ConfigError) as caught:
+            PoolConfig(env=values)  # type: ignore[arg-type]
+        assert "TOKEN" in str(caught.value)
+        assert "hush" not in str(caught.value)
+
+
+def test_bytes_of_another_encoding_may_be_in_the_environment() -> None:
+    """What `os.environ` holds of a folder's name in another encoding can be handed on."""
+    assert PoolConfig(env={"FOLDER": "caf\udce9"}).env == {"FOLDER": "caf\udce9"}
 
 
 def test_options_go_by_name_only() -> None:

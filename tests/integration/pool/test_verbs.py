@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -131,10 +132,61 @@ def test_bad_pool_arguments_start_nothing() -> None:
         ({"budget_usd": -1}, "budget_usd"),
         ({"driver": "fast"}, "driver"),
         ({"max_slots": 2, "slots": 3}, "slots=3"),
+        ({"budget_usd": 1e99}, "budget_usd"),
+        ({"budget_name": 3}, "budget_name"),
+        ({"budget_name": "half \ud83d"}, "budget_name"),
+        ({"store": 3}, "store=3"),
+        ({"store": "half \ud83d.sqlite"}, "half a character"),
     ):
         with pytest.raises(ConfigError, match=said):
-            Pool(backend=ScriptedBackend(), store=":memory:", **options)  # type: ignore[arg-type]
+            Pool(backend=ScriptedBackend(), **{"store": ":memory:", **options})  # type: ignore[arg-type]
     assert not has_current()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"priority": 10**30},
+        {"max_output_tokens": 10**30},
+        {"timeout_s": 1e300},
+        {"max_budget_usd": 1e30},
+        {"tags": ["caf\udce9"]},
+        {"conversation": "half \ud83d"},
+        {"role": "half \ud83d"},
+    ],
+)
+def test_what_the_ledger_could_not_take_is_refused_and_the_pool_goes_on(
+    make_pool: MakePool, options: dict[str, object]
+) -> None:
+    """A number or a text that no database takes is told by name, and stops nobody else's work."""
+    pool = make_pool()
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        pool.run("hello", **options)
+    assert pool.run("hello").output == "hello"
+
+
+def test_wrong_values_for_the_steering_verbs_change_nothing(make_pool: MakePool) -> None:
+    """Sizes, sums, times and keys that cannot work are named in a line, and the pool goes on as it was."""
+    pool = make_pool(slots=2, budget_usd=1)
+    for verb, value in (
+        (pool.scale, 2.5),
+        (pool.scale, "3"),
+        (pool.scale, True),
+        (pool.scale, 65),
+        (pool.set_budget, "5"),
+        (pool.set_budget, 1e99),
+        (pool.drain, "soon"),
+        (pool.drain, float("nan")),
+        (pool.drain, None),
+        (lambda key: pool.set_context(key, "x"), "half \ud83d"),
+    ):
+        with pytest.raises(ConfigError, match=r"cannot work|not possible"):
+            verb(value)  # type: ignore[operator]
+    assert len(pool.slots()) == 2
+    assert pool.budget.limit_nano == 1_000_000_000
+    pool.set_budget(np.int64(5))
+    assert pool.budget.limit_nano == 5_000_000_000
+    assert pool.run("hello").output == "hello"
 
 
 def test_the_first_open_pool_is_current(make_pool: MakePool) -> None:
@@ -272,12 +324,30 @@ def test_unknown_ids_are_named(make_pool: MakePool) -> None:
         (pool.get_task, "r99.1", TaskNotFound),
         (pool.cancel, "r99", RunNotFound),
         (pool.cancel, "nonsense", RunNotFound),
+        (pool.cancel, None, RunNotFound),
+        (pool.wait, "r99", RunNotFound),
+        (pool.get_run, 99, RunNotFound),
+        (pool.get_task, 99, TaskNotFound),
         (pool.retry, "r99", RunNotFound),
     ):
-        with pytest.raises(kind, match=wrong):
-            verb(wrong)
+        with pytest.raises(kind, match=str(wrong)):
+            verb(wrong)  # type: ignore[operator]
     with pytest.raises(RunNotFound, match="no run yet"):
         pool.get_run()
+
+
+def test_a_handle_stands_for_its_id(make_pool: MakePool, held: Held) -> None:
+    """What waits or cancels takes a run, a task, or the id of either."""
+    pool = make_pool(held.backend, slots=1)
+    run = pool.fan_out(["a", "b"], wait=False)
+    task = pool.submit("c")
+    assert pool.cancel(task) == 1
+    assert pool.cancel("r1.2") == 1
+    held.let_go(pool)
+    pool.wait("r1.1")
+    pool.wait(run.id)
+    assert run.counts() == {"cancelled": 1, "completed": 1}
+    assert pool.cancel(run) == 0
 
 
 def test_after_close_everything_can_still_be_read(make_pool: MakePool) -> None:
@@ -292,7 +362,15 @@ def test_after_close_everything_can_still_be_read(make_pool: MakePool) -> None:
     assert run.wait().done
     assert pool.status().closed
     assert len(pool.tasks()) == 3
-    for verb in (lambda: pool.run("x"), lambda: pool.scale(2), lambda: pool.fan_out(["x"]), run.retry, pool.unpause):
+    for verb in (
+        lambda: pool.run("x"),
+        lambda: pool.scale(2),
+        lambda: pool.fan_out(["x"]),
+        run.retry,
+        pool.unpause,
+        lambda: pool.set_context("a", "b"),
+        lambda: pool.delete_context("a"),
+    ):
         with pytest.raises(PoolClosed):
             verb()
     pool.close()
