@@ -149,8 +149,10 @@ class PoolState(AttemptDesk):
                 self._slot_closed(slot_id, epoch, at)
             case Scale(slots=slots):
                 self._scale(slots, at)
+                self._warn_open_roles(at)
             case LabelSlot():
                 self._label(given)
+                self._warn_open_roles(at)
             # 3. work
             case Submit():
                 self._submit(given)
@@ -208,7 +210,7 @@ class PoolState(AttemptDesk):
         for spec in given.tasks:
             if spec.answer is not None:
                 self._answer(self._tasks[spec.record.id], spec.answer, at)
-        self._warn_roles(tuple(spec for spec in given.tasks if spec.answer is None), at)
+        self._warn_roles((spec.record.role for spec in given.tasks if spec.answer is None), at)
         if run.open:
             self._pause_run(run, at)
         else:
@@ -245,17 +247,23 @@ class PoolState(AttemptDesk):
         run.task_ids.append(task.id)
         return task
 
-    def _warn_roles(self, tasks: tuple[TaskSpec, ...], at: float) -> None:
+    def _warn_roles(self, roles: Iterable[str | None], at: float) -> None:
         """Say so if no slot has a role that is asked for: those tasks wait until one is given it."""
-        asked = {spec.record.role for spec in tasks} - {None}
+        asked = {role for role in roles if role}
         if not asked:
             return
-        for role in sorted(role for role in asked if role):
-            if not any(slot.role == role and slot.state is not SlotState.STOPPED for slot in self._slots.values()):
-                message = (
-                    f"No slot has the role {role!r}: tasks that ask for it wait until configure_slot gives it to one."
-                )
-                self._events.append(Warned(at, message))
+        leaving = self.leaving()
+        for role in sorted(asked - {slot.role for slot in self._slots.values() if slot.id not in leaving}):
+            message = f"No slot has the role {role!r}: tasks that ask for it wait until configure_slot gives it to one."
+            self._events.append(Warned(at, message))
+
+    def _warn_open_roles(self, at: float) -> None:
+        """The same for what was accepted before, now that a slot has left or has another role."""
+        self._warn_roles((task.spec.record.role for task in self._tasks.values() if not task.state.is_final), at)
+
+    def leaving(self) -> frozenset[str]:
+        """The slots that get no more tasks."""
+        return frozenset(slot.id for slot in self._slots.values() if slot.closing or slot.state is SlotState.STOPPED)
 
     def _adopt(self, given: Adopt) -> None:
         """Take over a run of a pool that is gone."""
@@ -309,7 +317,7 @@ class PoolState(AttemptDesk):
         at = given.at
         for spec in given.tasks:
             self._reopen_one(self._tasks[spec.record.id], spec, at)
-        self._warn_roles(given.tasks, at)
+        self._warn_roles((spec.record.role for spec in given.tasks), at)
         for run in {id(run): run for run in (self._tasks[task_id].run for task_id in seen)}.values():
             if run.state not in (RunState.RUNNING, RunState.PAUSED):
                 run.started = False

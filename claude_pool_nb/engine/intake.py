@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from claude_pool_nb import pricing
@@ -91,6 +91,8 @@ class Intake:
     context: dict[str, str] = field(default_factory=dict)
     find_answers: Callable[[Iterable[str]], Mapping[str, EarlierAnswer]] | None = None
     """Looks in the ledger for answers to requests of these names."""
+    leaving: Callable[[], Collection[str]] = frozenset
+    """The slots that get no more tasks."""
     requests: Requests = field(init=False)
     """Names requests, so that identical ones are known."""
     _notes: dict[str, _TaskNote] = field(default_factory=dict)
@@ -273,7 +275,9 @@ class Intake:
     def _plan(self, overrides: TaskOverrides, config: PoolConfig | None = None) -> _Plan:
         options = self.resolve(overrides, None, config)
         role = overrides.role if isinstance(overrides.role, str) else None
-        if role is not None and role not in {slot.role for slot in self.slot_configs.values()}:
+        if role is not None and all(
+            slot.role != role or slot_id in self.leaving() for slot_id, slot in self.slot_configs.items()
+        ):
             raise ConfigError(
                 f"no slot has the role {role!r}; give one with pool.configure_slot('s1', role={role!r}) first"
             )

@@ -270,6 +270,7 @@ async def assemble(setup: Setup) -> Engine:
         max_restarts=config.max_restarts,
         history=queries.history(ledger, play_money=play_money),
     )
+    intake.leaving = state.leaving
     engine = Engine(state, ledger, backend, intake, pool_id=pool_id, budget=budget, idle_close_s=config.idle_close_s)
     engine.watchers.warnings.extend(warnings)
     if recovery.runs:

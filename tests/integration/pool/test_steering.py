@@ -167,3 +167,29 @@ def test_the_frame_has_the_documented_columns(make_pool: MakePool) -> None:
     assert done["cost_usd"].sum() == pytest.approx(pool.budget.spent_nano / 1e9)
     assert (done["wait_s"] >= 0).all()
     assert not [name for name in done.columns if done[name].dtype == object]
+
+
+def test_a_role_that_left_with_its_slot_is_refused(make_pool: MakePool) -> None:
+    """A task for a role whose slot was scaled away is refused, and not kept waiting for ever."""
+    pool = make_pool(slots=2)
+    pool.configure_slot("s2", role="judge")
+    assert pool.run("x", role="judge").slot_id == "s2"
+    pool.scale(1)
+    with pytest.raises(ConfigError, match="no slot has the role 'judge'"):
+        pool.run("x", role="judge")
+    pool.configure_slot("s1", role="judge")
+    assert pool.run("x", role="judge").slot_id == "s1"
+
+
+def test_who_waits_for_a_role_that_is_gone_is_told_of(make_pool: MakePool, held: Held) -> None:
+    """When the only slot of a role is given another one, a warning says what its tasks wait for."""
+    pool = make_pool(held.backend, slots=2)
+    pool.configure_slot("s2", role="judge")
+    first, second = pool.submit("a", role="judge"), pool.submit("b", role="judge")
+    wait_until(lambda: first.state is TaskState.RUNNING)
+    assert not pool.warnings
+    pool.configure_slot("s2", role="poet")
+    wait_until(lambda: any("No slot has the role 'judge'" in warning for warning in pool.warnings))
+    held.let_go(pool)
+    pool.configure_slot("s1", role="judge")
+    assert second.result(5).slot_id == "s1"
