@@ -46,7 +46,7 @@ _ATTEMPT_STATE = {
     StopReason.INTERRUPT: AttemptState.INTERRUPTED,
     StopReason.DRAIN: AttemptState.INTERRUPTED,
 }
-_STOPPED_POOL = "the pool was stopped before it could be tried again"
+STOPPED_POOL = "the pool was stopped before it could be tried again"
 
 
 class AttemptDesk(SlotDesk):
@@ -246,7 +246,7 @@ class AttemptDesk(SlotDesk):
         if task.stop is not None:
             self._end_by(task, given.at, task.stop)
         elif self._draining:
-            self._end_by(task, given.at, StopReason.DRAIN, _STOPPED_POOL)
+            self._end_by(task, given.at, StopReason.DRAIN, STOPPED_POOL)
         else:
             self._pend(task, given.at)
 
@@ -375,7 +375,7 @@ class AttemptDesk(SlotDesk):
         if again and spec.cap_nano is not None and task.cost_nano >= spec.cap_nano:
             again, why = False, f"not tried again, because its max_budget_usd of {money(spec.cap_nano)} is used up"
         if again and self._draining:
-            self._end_by(task, at, StopReason.DRAIN, _STOPPED_POOL)
+            self._end_by(task, at, StopReason.DRAIN, STOPPED_POOL)
         elif again:
             until = self._limit.until_at if failure.kind is FailureKind.LIMIT else at + verdict.delay_s
             self._wait(task, at, until, failure)

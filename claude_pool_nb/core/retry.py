@@ -12,6 +12,7 @@ from random import Random
 
 from claude_pool_nb.records import Failure, FailureKind, RetryPolicy
 
+_BY_HAND = "`%pool retry` tries it again"
 _ALWAYS = frozenset({FailureKind.TRANSPORT, FailureKind.CRASH, FailureKind.LIMIT})
 
 
@@ -72,7 +73,9 @@ def decide(
     if wrote and not policy.retry_writes:
         return Verdict(again=False, why="not tried again, because a tool that changes things had run (retry_writes)")
     if attempts >= policy.max_attempts:
-        return Verdict(again=False, why=f"after {attempts} attempts" if attempts > 1 else "")
+        tried = f"after {attempts} attempts" if attempts > 1 else ""
+        by_hand = "" if _BY_HAND in failure.message else _BY_HAND
+        return Verdict(again=False, why="; ".join(filter(None, (tried, by_hand))))
     if kind is FailureKind.CRASH and crashes <= 1:
         return Verdict(again=True)
     if failure.retry_after_s is not None:

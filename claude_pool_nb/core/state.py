@@ -22,7 +22,7 @@ from dataclasses import replace
 from heapq import heappush
 from typing import Any
 
-from claude_pool_nb.core.attempts import BY_PERSON, AttemptDesk
+from claude_pool_nb.core.attempts import BY_PERSON, STOPPED_POOL, AttemptDesk
 from claude_pool_nb.core.board import NEVER
 from claude_pool_nb.core.commands import CloseSlot, Command
 from claude_pool_nb.core.entries import RunEntry, TaskEntry
@@ -371,12 +371,14 @@ class PoolState(AttemptDesk):
 
     def _stop_all(self, tasks: list[TaskEntry], reason: StopReason, at: float, *, kill: bool = False) -> None:
         """End what has not started, stop what runs."""
-        why = "the pool was stopped before it started" if reason is StopReason.DRAIN else "interrupted"
         for task in tasks:
             if task.state is TaskState.RUNNING:
                 self._stop_running(task, reason, kill=kill)
-            else:
-                self._end_by(task, at, reason, why)
+                continue
+            why = "interrupted"
+            if reason is StopReason.DRAIN:
+                why = STOPPED_POOL if task.attempts > task.opened_attempts else "the pool was stopped before it started"
+            self._end_by(task, at, reason, why)
 
     # -- money, the pool, its end --------------------------------------------------------------------------------------
 

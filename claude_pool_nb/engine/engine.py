@@ -479,7 +479,8 @@ class Engine:
         if self.closed:
             return PoolClosed()
         if self.state.paused is not None and queued:
-            return PoolPaused(f"the pool is paused: {self.state.paused}")
+            how = "" if "unpause" in self.state.paused else "; its queue is kept, `%pool unpause` goes on"
+            return PoolPaused(f"the pool is paused: {self.state.paused}{how}")
         return None
 
     def _tell(self, command: commands.Tell) -> None:

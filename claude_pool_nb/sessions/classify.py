@@ -1,7 +1,8 @@
 """What a turn of the CLI that went wrong is: the one place that knows the CLI's words for failures.
 
 Invariants: `subtype` alone decides nothing, because the CLI says "success" there for every failure of the API; every
-message is one line that ends with what to do next.
+message is one line that ends with what to do next, but for failures that the pool tries again by itself: what to do
+when it gives up is said then.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ from typing import Any
 from claude_pool_nb.records import Failure, FailureKind
 from claude_pool_nb.resolved import ResolvedConfig
 
-_WAIT = "it is tried again after a wait"
 _STATUS_ADVICE = {
     400: "the prompt or an option does not suit this model; change it",
     401: "set a valid ANTHROPIC_API_KEY or log in with `claude`, then `%pool unpause`",
     403: "this account may not do that; use another key or model, then `%pool unpause`",
     404: "use an alias (haiku, sonnet, opus) or a full model id that this account has",
     413: "the request is too large; shorten the prompt",
-    429: f"the account's rate limit is reached; {_WAIT}",
-    529: f"the API is overloaded; {_WAIT}",
+    429: "the account's rate limit is reached",
+    529: "the API is overloaded",
 }
 _CONNECTION = re.compile(
     r"ECONNREFUSED|ENOTFOUND|ECONNRESET|EPIPE|ETIMEDOUT|connection|timed out|fetch failed", re.IGNORECASE
@@ -90,14 +90,14 @@ def classify(result: dict[str, Any], error: str | None = None, *, max_turns: int
     if error == "billing_error":
         return Failure(FailureKind.AUTH, "billing", f"{text}; settle the account's billing, then `%pool unpause`.")
     if error == "rate_limit":
-        return Failure(FailureKind.LIMIT, "rate_limit", f"{text}; {_WAIT}.")
+        return Failure(FailureKind.LIMIT, "rate_limit", f"{text}; {_STATUS_ADVICE[429]}.")
     if error in {"invalid_request", "max_output_tokens"}:
         return Failure(FailureKind.REQUEST, error, f"{text}; change the prompt or its options.")
     if error == "model_not_found":
         return Failure(FailureKind.REQUEST, "unknown_model", f"{text}; {_STATUS_ADVICE[404]}.")
     if reason == "api_error" or error == "server_error":
         lost = "connection" if _CONNECTION.search(text) else "api_error"
-        return Failure(FailureKind.TRANSPORT, lost, f"{text}; is the network up? {_WAIT.capitalize()}.")
+        return Failure(FailureKind.TRANSPORT, lost, f"{text}; check the network.")
     if reason in {"image_error", "prompt_too_long", "blocking_limit"}:
         return Failure(FailureKind.REQUEST, str(reason), f"{text}; shorten the prompt.")
     return Failure(FailureKind.TASK, str(reason or subtype or "error"), f"{text}; `%pool retry` tries it again.")
@@ -123,7 +123,7 @@ def of_status(status: int, text: str, retry_after_s: float | None = None) -> Fai
     else:
         kind, word = FailureKind.TRANSPORT, "bad_answer"
     advice = _STATUS_ADVICE.get(status) or (
-        f"the API is in trouble; {_WAIT}" if kind is FailureKind.TRANSPORT else "change the prompt or its options"
+        "the API is in trouble" if kind is FailureKind.TRANSPORT else "change the prompt or its options"
     )
     return Failure(kind, word, f"{text}; {advice}.", retry_after_s, status if status >= 400 else None)
 

@@ -257,7 +257,7 @@ def test_pause_lets_running_tasks_end(make_pool: MakePool, held: Held) -> None:
     running, queued = pool.submit("running"), pool.submit("queued")
     wait_until(lambda: running.state is TaskState.RUNNING)
     pool.pause("lunch")
-    with pytest.raises(PoolPaused, match="lunch"):
+    with pytest.raises(PoolPaused, match=r"lunch.*`%pool unpause` goes on"):
         queued.result(5)
     held.let_go(pool)
     assert running.result(5).output == "running"
@@ -280,6 +280,16 @@ def test_drain_interrupts_what_has_not_started(make_pool: MakePool, held: Held) 
         pool.run("x")
     with pytest.raises(TaskInterrupted):
         pool.get_task(f"{run.id}.2").result()
+
+
+def test_drain_does_not_wait_for_retries(make_pool: MakePool) -> None:
+    """What waits to be tried again is interrupted at once, and its error does not say that it never started."""
+    backend = ScriptedBackend(lambda _turn: Failure(FailureKind.TRANSPORT, "http_500", "The API answered 500"))
+    pool = make_pool(backend, slots=1, retry=RetryPolicy(initial_backoff_s=300))
+    task = pool.submit("x")
+    wait_until(lambda: task.state is TaskState.WAITING)
+    assert pool.drain(timeout_s=60).tasks == {"interrupted": 1}
+    assert list(task.run.frame["error"]) == ["the pool was stopped before it could be tried again"]
 
 
 def test_drain_and_close_always_return(make_pool: MakePool) -> None:

@@ -50,7 +50,7 @@ def test_backoff_grows_and_attempts_end() -> None:
     world.later(11).done("r1.1", cost=3, fail=TRANSPORT)
     task = world.state.task("r1.1")
     assert (task.state, task.attempts, task.cost_nano) == ("failed", 3, 6)
-    assert "after 3 attempts" in (task.error or "")
+    assert (task.error or "").endswith("(after 3 attempts; `%pool retry` tries it again)")
 
 
 def test_the_first_crash_is_tried_again_at_once() -> None:
