@@ -102,11 +102,18 @@ class AttemptDesk(SlotDesk):
     def _give_up_unaffordable(self, at: float) -> bool:
         """With nothing of ours running, what does not fit now never will: unless other pools give something back.
 
+        A pool that was idle does not hear of what others do to the budget they share, so the ledger is asked first.
+
         Returns:
             True if tasks were failed, so that those behind them may be looked at.
         """
         failed = wait = False
         for lane, later in self._queue.without_money():
+            if not self._budget_is_news and not lane.refused:
+                if not self._budget_is_asked:
+                    self._budget_is_asked = True
+                    self._commands.append(ReadBudget())
+                continue
             if later:
                 wait = True
                 continue

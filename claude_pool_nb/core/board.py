@@ -87,6 +87,8 @@ class Board:
         self._waiting: list[tuple[float, int, TaskEntry]] = []
         self._deadlines: list[tuple[float, int, TaskEntry]] = []
         self._ask_budget_at = NEVER
+        self._budget_is_news = True  # the ledger has told it since work was accepted last
+        self._budget_is_asked = False
         self._wake_at = NEVER
         self._orphans: set[tuple[str, int]] = set()  # attempts that were ended for a lost slot, not by their own word
         self._paused: str | None = None

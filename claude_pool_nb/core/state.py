@@ -165,6 +165,7 @@ class PoolState(AttemptDesk):
             # 4. money
             case BudgetRead(budget=budget):
                 self._money.read(budget)
+                self._budget_is_news, self._budget_is_asked = True, False
                 self._warn_budget(at)
             case SetBudget(limit_nano=limit_nano):
                 self._set_budget(limit_nano, at)
@@ -194,6 +195,7 @@ class PoolState(AttemptDesk):
             raise PoolClosedError
         self._refuse_unfit(given.run, given.tasks, _OPEN[:1])
         at = given.at
+        self._budget_is_news = self._money.record is None
         run = self._add_run(given.run)
         run.state = RunState.PENDING
         records = tuple(spec.record for spec in given.tasks)
@@ -315,6 +317,7 @@ class PoolState(AttemptDesk):
                 raise ConfigError(f"task {task.id!r} is {task.state}; only final tasks can be run again, each once")
             seen.add(task.id)
         at = given.at
+        self._budget_is_news = self._money.record is None
         for spec in given.tasks:
             self._reopen_one(self._tasks[spec.record.id], spec, at)
         self._warn_roles((spec.record.role for spec in given.tasks), at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,6 +148,25 @@ def test_two_pools_share_one_wall(tmp_path: Path) -> None:
         assert last.budget.spent_nano == 45 * 1_100_000
         assert last.budget.reserved_nano == 0
         assert booked(last) == last.budget.spent_nano
+
+
+def test_an_idle_pool_sees_the_wall_that_another_one_moved(tmp_path: Path) -> None:
+    """A budget that is shared and was raised by another pool pays for the next task, whatever was known of it here."""
+    options: dict[str, Any] = {"store": tmp_path / "l.db", "budget_name": "shared", "slots": 1}
+    with (
+        Pool(backend=ScriptedBackend(), budget_usd=0.000001, **options) as mine,
+        Pool(backend=ScriptedBackend(), **options) as other,
+    ):
+        with pytest.raises(TaskFailed, match="No room"):
+            mine.run("x", max_budget_usd=0.5)
+        other.set_budget(1)
+        assert mine.run("x", max_budget_usd=0.5).output == "x"
+        assert mine.last is not None
+        other.set_budget(0)
+        with pytest.raises(TaskFailed, match="No room"):
+            mine.run("x", max_budget_usd=0.5)
+        other.set_budget(1)
+        assert mine.last.retry().counts() == {"completed": 1}
 
 
 def test_strict_budget_is_not_exceeded(make_pool: MakePool) -> None:

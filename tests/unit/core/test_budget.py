@@ -23,7 +23,7 @@ def work_off(world: World, cost: int) -> World:
     while world.in_flight:
         for task in world.running():
             world.done(task, cost)
-        world.ready()
+        world.ready().listen()
     return world
 
 
@@ -64,7 +64,7 @@ def test_caps_are_inclusive() -> None:
     assert world.stops == []
     world.done("r1.1", cost=50)
     assert repr(world.state) == "<Pool 1 resetting | 1 completed | $5e-08 spent of $5e-08>"
-    dearer = World(1, limit=50).open().submit({"cap_nano": 51})
+    dearer = World(1, limit=50).open().submit({"cap_nano": 51}).listen()
     assert dearer.state.task("r1.1").state is TaskState.FAILED
     assert not dearer.ledger.attempts
 
@@ -175,14 +175,30 @@ def test_other_pools_money_is_waited_for() -> None:
     assert repr(world.state) == "<Pool 1 busy | no tasks | $5e-08 spent, $2e-08 reserved of $1e-07>"
 
 
+def test_a_wall_that_another_pool_moved_is_seen_before_a_task_fails() -> None:
+    """An idle pool hears nothing of the budget it shares: the ledger is asked before anything is given up."""
+    world = World(1, limit=100).open()
+    budget = world.ledger.budget
+    assert budget is not None
+    world.ledger.budget = replace(budget, limit_nano=1000)
+    world.submit({"cap_nano": 500}, {"cap_nano": 2000})
+    assert world.state.task("r1.1").state is TaskState.PENDING
+    world.listen()
+    assert world.running() == ["r1.1"]
+    world.done("r1.1", cost=500).ready().listen()
+    task = world.state.task("r1.2")
+    assert task.state is TaskState.FAILED
+    assert "$5e-07 is left of $0.000001" in (task.error or "")
+
+
 def test_other_pools_spending_fails_what_no_longer_fits() -> None:
     """Once the others have spent it, waiting is of no use."""
     world = World(1, limit=100).open()
     budget = world.ledger.budget
     assert budget is not None
     world.ledger.budget = replace(budget, reserved_nano=90)
-    world.tell(i.BudgetRead(world.at, world.ledger.budget))
-    world.submit({"cap_nano": 20})
+    world.submit({"cap_nano": 20}).listen()
+    assert world.state.task("r1.1").state is TaskState.PENDING
     world.ledger.budget = replace(budget, spent_nano=90)
     world.later(1.5).listen()
     assert world.state.task("r1.1").error_type == "BudgetExhausted"
