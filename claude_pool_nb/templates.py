@@ -210,15 +210,26 @@ def _parse(template: str) -> Any:
     for name in tree.find_all(nodes.Name):
         if name.name in {"self", "caller", "super"}:
             raise _syntax_error(template, name.lineno, f"{name.name} is not allowed in templates")
+    for kind, known in ((nodes.Filter, _environment().filters), (nodes.Test, _environment().tests)):
+        for node in tree.find_all(kind):
+            if node.name in _REFUSED_FILTERS:
+                raise _syntax_error(
+                    template, node.lineno, f"the filter {node.name!r} is not allowed in templates", at=node.name
+                )
+            if node.name not in known:
+                message = f"there is no {kind.__name__.lower()} {node.name!r} in templates{nearest(node.name, known)}"
+                raise _syntax_error(template, node.lineno, message, at=node.name)
     return tree
 
 
-def _syntax_error(template: str, line_number: int, message: str | None) -> ConfigError:
-    """A syntax error with its line and a caret under what is wrong, where that can be told."""
+def _syntax_error(template: str, line_number: int, message: str | None, *, at: str = "") -> ConfigError:
+    """A syntax error with its line and a caret under what is wrong: the word `at`, or where the statement begins."""
     lines = template.splitlines() or [""]
     line = lines[min(line_number, len(lines)) - 1][:200]
-    starts = [at for mark in ("{%", "{{", "{#") if (at := line.rfind(mark)) >= 0]
-    caret = " " * (max(starts) if starts else len(line) - len(line.lstrip())) + "^"
+    word = re.search(rf"(?:\||\bis(?:\s+not)?)\s*({re.escape(at)})\b", line) if at else None
+    starts = [found for mark in ("{%", "{{", "{#") if (found := line.rfind(mark)) >= 0]
+    start = word.start(1) if word else max(starts) if starts else len(line) - len(line.lstrip())
+    caret = " " * start + "^"
     return ConfigError(f"the template is wrong in line {line_number}: {message}\n    {line}\n    {caret}")
 
 
@@ -232,9 +243,14 @@ def names(template: str) -> tuple[str, ...]:
         >>> names("Classify {{ text }} as {% for l in labels %}{{ l }} {% endfor %}")
         ('labels', 'text')
     """
-    from jinja2 import meta
+    from jinja2 import TemplateSyntaxError, meta
 
-    return tuple(sorted(meta.find_undeclared_variables(_parse(template)) - {"range"}))
+    tree = _parse(template)
+    try:
+        # Jinja goes through all of its compiler for this, which finds what its parser does not.
+        return tuple(sorted(meta.find_undeclared_variables(tree) - {"range"}))
+    except TemplateSyntaxError as error:
+        raise _syntax_error(template, error.lineno, error.message) from error
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
@@ -323,8 +339,11 @@ def _plain_scalar(value: Any, name: str, depth: int) -> Any:
     """Numpy's and pandas' values: missing ones become None, arrays and series lists."""
     if type(value).__name__ in {"NAType", "NaTType"}:
         return None
-    if hasattr(value, "to_pydatetime"):
-        return value.to_pydatetime()
+    for python in ("to_pydatetime", "to_pytimedelta"):
+        if hasattr(value, python):
+            return getattr(value, python)()
+    if type(value).__name__ in {"Period", "Interval"}:
+        return str(value)
     if hasattr(value, "tolist"):
         plain = value.tolist()
         missing = isinstance(plain, float) and math.isnan(plain)

@@ -60,6 +60,14 @@ def test_values_of_pandas_and_numpy_are_plain() -> None:
     assert render("{{ a }}|{{ b }}|{{ c }}|{{ d }}|{{ e }}", row) == "1.5|3|None|2020-01-01 00:00:00|[1, 2]"
 
 
+def test_spans_of_time_are_plain() -> None:
+    """A column of time deltas or of periods can be written into a prompt."""
+    import pandas as pd
+
+    row = {"a": pd.Timedelta("90min"), "b": pd.Period("2026-01"), "c": pd.Interval(0, 1)}
+    assert render("{{ a }}|{{ b }}|{{ c }}", row) == "1:30:00|2026-01|(0, 1]"
+
+
 @pytest.mark.parametrize("value", [os, open, object(), lambda: 1, Exception("x"), type])
 def test_objects_are_refused_by_name(value: object) -> None:
     """Modules, functions and instances do not get in."""
@@ -104,6 +112,21 @@ def test_mistakes_and_bombs_are_config_errors(template: str, message: str) -> No
     with pytest.raises(ConfigError, match=message):
         render(template, {"text": "hello"})
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("a\n{{ text | lenght }}", r"line 2: there is no filter 'lenght'.*'length'\?\n    .*\n {14}\^$"),
+        ("{% if text is not strin %}{% endif %}", r"no test 'strin'.*'string'\?\n    .*\n {22}\^$"),
+        ("{{ text | map('upper') }}", "the filter 'map' is not allowed"),
+        ("{% block a %}{% endblock %}{% block a %}{% endblock %}", "line 1: block 'a' defined twice"),
+    ],
+)
+def test_asking_for_the_names_finds_what_is_wrong(template: str, message: str) -> None:
+    """A map asks for the names first: what only Jinja's compiler finds is told there as well, with line and caret."""
+    with pytest.raises(ConfigError, match=message):
+        names(template)
 
 
 def test_endless_loops_end() -> None:
