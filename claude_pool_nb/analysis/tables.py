@@ -88,7 +88,7 @@ def _plain(value: Any) -> Any:
     """A value that JSON has no form for: missing ones as null, numpy's as Python's, all others as text."""
     if type(value).__name__ in {"NAType", "NaTType"}:
         return None
-    return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else str(value)
+    return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else str(value)
 
 
 def _categories(dtype: Any) -> dict[str, Any]:

@@ -42,6 +42,14 @@ def test_an_input_comes_back_from_the_ledger_as_it_was(frame: pd.DataFrame) -> N
     pd.testing.assert_frame_equal(pd.DataFrame(columns, index=index, copy=False), frame, check_freq=False)
 
 
+def test_arrays_in_cells_come_back_as_lists() -> None:
+    """A column of embeddings rides along, whatever the template names."""
+    frame = pd.DataFrame({"v": [np.array([0.5, 1.5]), np.array([[1], [2]])]})
+    table = Table(frame)
+    columns, _ = restored(table.inputs_json(), [json.dumps(table.meta())])
+    assert list(columns["v"]) == [[0.5, 1.5], [[1], [2]]]
+
+
 def test_inputs_of_different_runs_keep_their_values_side_by_side() -> None:
     """Where runs do not agree on a type, no value is bent to the type of another run."""
     tables = [
