@@ -395,3 +395,82 @@ def refuse_unknown(owner: str, names: Iterable[str], known: Iterable[str]) -> No
         if name in NOT_YET:
             raise NotYetSupported(f"{name}: {NOT_YET[name]}")
         raise UnknownOption(f"{owner} has no option {name!r}{nearest(name, options)}")
+
+
+# -- values in JSON ----------------------------------------------------------------------------------------------------
+
+_UNSET_JSON = {"unset": True}
+
+
+_SECRET_FIELDS = ("env", "headers")
+_NOT_STORED = "[not stored: "
+
+
+def without_secrets(servers: object) -> object:
+    """MCP servers with the values of their environment and headers replaced by what tells them apart and no more.
+
+    Example:
+        >>> without_secrets({"x": {"url": "u", "headers": {"Authorization": "hush"}}})
+        {'x': {'url': 'u', 'headers': {'Authorization': '[not stored: 53ae]'}}}
+    """
+    if not isinstance(servers, Mapping):
+        return servers
+    cleaned: dict[str, Any] = {}
+    for name, server in servers.items():
+        cleaned[name] = server
+        if isinstance(server, Mapping):
+            secret = {f: {k: _fingerprint(v) for k, v in server[f].items()} for f in _SECRET_FIELDS if server.get(f)}
+            cleaned[name] = {**server, **secret}
+    return cleaned
+
+
+def _fingerprint(value: object) -> str:
+    """Two bytes of a hash: enough to tell a changed value, too few to find it by."""
+    return f"{_NOT_STORED}{hashlib.blake2b(str(value).encode(), digest_size=2).hexdigest()}]"
+
+
+def shown(name: str, value: object) -> str:
+    """An option's value as it may be shown: of what may be secret only the names.
+
+    Example:
+        >>> shown("env", {"TOKEN": "hush"}), shown("model", "haiku")
+        ("{'TOKEN': '...'}", "'haiku'")
+    """
+    if name == "env" and isinstance(value, Mapping | tuple):
+        return repr(dict.fromkeys(dict(value), "..."))
+    if name == "mcp_servers" and isinstance(value, str):
+        return repr(json.dumps(without_secrets(json.loads(value))))
+    if isinstance(value, StrEnum):
+        return repr(value.value)
+    return redact(repr(without_secrets(value) if name == "mcp_servers" else value))
+
+
+def to_plain(value: object) -> object:
+    """An option's value as plain JSON data; `from_plain` and its check bring it back.
+
+    Example:
+        >>> to_plain(UNSET), to_plain(only("Read"))
+        ({'unset': True}, {'only': ['Read']})
+    """
+    if value is UNSET:
+        return dict(_UNSET_JSON)
+    if isinstance(value, Only):
+        return {"only": list(value.values)}
+    if isinstance(value, RetryPolicy):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, StrEnum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
+
+
+def from_plain(value: object) -> object:
+    """Bring UNSET back from JSON data; the option's check does the rest.
+
+    Example:
+        >>> from_plain({"unset": True})
+        UNSET
+    """
+    # Only a mapping is compared: a DataFrame that was given by mistake is neither equal nor unequal.
+    return UNSET if isinstance(value, Mapping) and value == _UNSET_JSON else value

@@ -61,7 +61,7 @@ def _read(name: str, value: object) -> dict[str, Any]:
         return _checked(name, json.loads(json.dumps(value)))
     if isinstance(value, type) or get_origin(value) is not None or hasattr(value, "json_schema"):
         return _rooted(_of_type(name, value))
-    shown = repr(value)
+    shown = " ".join(repr(value).split())
     raise ConfigError(f"{name}={shown if len(shown) <= 80 else shown[:77] + '...'} cannot work: {name} takes {_TAKES}")
 
 

@@ -186,6 +186,12 @@ def test_a_column_keeps_what_does_not_fit_its_type() -> None:
     assert by_schema([2**70, 1], {"type": "integer"}).tolist() == [str(2**70), "1"]
 
 
+def test_a_frame_for_a_schema_is_told_and_not_compared() -> None:
+    """The wrong variable after --schema is most often a DataFrame, which refuses to be compared with anything."""
+    with pytest.raises(ConfigError, match="schema=a 0 1 cannot work: schema takes a pydantic model"):
+        TaskOverrides.from_mapping({"schema": pd.DataFrame({"a": [1]})})
+
+
 def test_an_answer_becomes_an_instance() -> None:
     """What was asked for as a type is had as that type, also where the answer was wrapped."""
     done = TaskResult("r1.1", "r1", TaskState.COMPLETED)
