@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from hypothesis import settings
 
 from claude_pool_nb.testing import ScriptedAPI, isolated_environment
 
@@ -15,6 +16,10 @@ from claude_pool_nb.testing import ScriptedAPI, isolated_environment
 # and then fails at that ("AST constructor recursion depth mismatch"). Here it is shallow.
 for _name in dir(anyio):
     getattr(anyio, _name)
+
+# The first example of a property pays for imports, and a busy machine for the rest: how long one took says nothing.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 _ACCOUNT = ("ANTHROPIC_", "CLAUDE")  # CLAUDE_POOL_NB_* among them
 
