@@ -12,6 +12,7 @@ import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import ismodule
 from typing import Any, Final, Self
 
 from claude_pool_nb.analysis.grids import TEMPLATE, Grid, shown
@@ -23,6 +24,8 @@ from claude_pool_nb.errors import ConfigError, nearest
 
 MAX_TASKS: Final = 1_000_000
 """A call may make so many tasks."""
+SHOWN_NAMES: Final = 12
+"""So many columns are named in a message."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,8 +264,9 @@ def _refuse_without_columns(text: str, needs: Sequence[str], rows: Rows, told: s
         raise ConfigError(f"{told}the template has {{{meant}}}, which is plain text; write {{{{ {meant} }}}}")
     if len(rows) > 1 and not needs:
         raise ConfigError(
-            f"{told}the template uses no column of the input ({', '.join(columns[:8])}), so all prompts are equal; "
-            f"write one in as {{{{ {columns[0] if columns else 'name'} }}}}, or use n for repetitions"
+            f"{told}the template uses no column of the input ({', '.join(columns[:SHOWN_NAMES])}), "
+            f"so all prompts are equal; write one in as {{{{ {columns[0] if columns else 'name'} }}}}, "
+            "or use n for repetitions"
         )
 
 
@@ -295,11 +299,20 @@ def _values(rows: Rows, used: Iterable[str], grid: Grid, variables: Mapping[str,
         elif name in variables:
             values[name] = variables[name]
         else:
-            known = [*columns, *grid.values, *(key for key in variables if not key.startswith("_"))]
-            raise ConfigError(
-                f"the template needs {name!r}, which is not defined{_rename(name, rows) or nearest(name, known)}"
-            )
+            meant = _rename(name, rows) or _meant(name, rows, grid, variables)
+            raise ConfigError(f"the template needs {name!r}, which is not defined{meant}")
     return values
+
+
+def _meant(name: str, rows: Rows, grid: Grid, variables: Mapping[str, Any]) -> str:
+    """What an undefined name may have been, as the end of a message: of a notebook's variables only what is close."""
+    own = [*rows.names(), *grid.values]
+    data = [key for key, value in variables.items() if not (key.startswith("_") or callable(value) or ismodule(value))]
+    close = nearest(name, [*own, *data])
+    if close.startswith("; did"):
+        return close
+    more = ", ..." if len(own) > SHOWN_NAMES else ""
+    return f"; choose from {', '.join(own[:SHOWN_NAMES])}{more}{', or define a variable' if variables else ''}"
 
 
 def _at_row(error: ConfigError, row: str, told: str, grid: Grid, cell: Mapping[str, Any]) -> ConfigError:

@@ -177,6 +177,20 @@ def test_what_is_wrong_is_told_with_its_place(data: Any, template: Any, options:
         Design.of_map(data, template, **options)
 
 
+def test_an_undefined_name_is_not_looked_for_among_what_no_template_can_use() -> None:
+    """Of a notebook's variables only data can have been meant; where nothing is close, the columns are named."""
+    variables = {"exit": exit, "json": json, "_text": "", "labels": ["good"]}
+    with pytest.raises(
+        ConfigError, match=r"needs 'text', which is not defined; choose from value, or define a variable$"
+    ):
+        Design.of_map(["a"], "{{ value }} {{ text }}", variables=variables)
+    with pytest.raises(ConfigError, match="did you mean 'labels'"):
+        Design.of_map(["a"], "{{ value }} {{ lables }}", variables=variables)
+    wide = {f"c{number}": [1] for number in range(100)}
+    with pytest.raises(ConfigError, match=r"choose from c0, c1, .*c11, \.\.\.$"):
+        Design.of_map(wide, "{{ text }} {{ c1 }}")
+
+
 def test_wrong_options_have_their_own_errors() -> None:
     """An unknown keyword and a model of the grid that is none are refused by name."""
     with pytest.raises(UnknownOption, match="did you mean 'model'"):
