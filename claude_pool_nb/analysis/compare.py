@@ -37,6 +37,8 @@ from claude_pool_nb.records import PLAY_BACKENDS
 
 RIGHT: Final = "right"
 """Of each variant: whether its answer is the expected one."""
+EXPECTED: Final = "expected"
+"""The expected answers, where the input has no column of them."""
 NO_ANSWER: Final = "(no answer)"
 """In a confusion table: the task did not complete."""
 OTHER: Final = "(other)"
@@ -102,7 +104,7 @@ def compare(
     *,
     on: str | Sequence[str] | None = None,
     by: str | Sequence[str] | None = None,
-    expect: str | None = None,
+    expect: str | pd.Series[Any] | None = None,
     field: str | None = None,
 ) -> Comparison:
     """Put variants side by side.
@@ -111,7 +113,7 @@ def compare(
         sources: The runs.
         on: Columns of the input that say which rows belong together; the index by default.
         by: Columns that make variants: `model`, or a key of the grid; of one run all keys of its grid by default.
-        expect: The column of the input with the expected answers.
+        expect: The column of the input with the expected answers, or a Series of them with the input's index.
         field: The one column to compare, `out_label` or `label` for short; all fields of structured answers, or the
             output, by default.
 
@@ -134,9 +136,16 @@ def compare(
         raise ConfigError(too_few(sources, names))
     told = {name for source in sources for name in split_by(source, sources, names)}
     rows = Rows(sources, listed(on), told)
-    fields = _fields(sources, field, expect)
-    expected = rows.column(expect, "expect") if expect is not None else None
     front = rows.front(told)
+    expected, named = None, None
+    if isinstance(expect, str):
+        expected, named = rows.column(expect, "expect"), expect
+    elif expect is not None:
+        expected = rows.aligned(expect, "expect")
+        named = EXPECTED if expect.name is None else str(expect.name)
+        if not {named, EXPECTED} & set(front.columns):
+            front = front.assign(**{EXPECTED: col.inferred([expected.get(key) for key in rows.keys])})
+    fields = _fields(sources, field, named)
     labels = names_of(parts, front.columns, sources[0].run_id)
     cells = {labels[key]: _cells(part, rows, fields) for key, part in parts.items()}
     data: dict[tuple[Any, str], Any] = {(name, ""): front[name].array for name in front.columns}
@@ -155,7 +164,7 @@ def compare(
         if expected is not None
         else {},
         tuple(fields),
-        tuple(_notes(cells, rows, front)),
+        tuple(_notes(cells, rows, front, expected, sources, fields)),
     )
     object.__setattr__(made.frame, "_comparison", made)
     return made
@@ -185,12 +194,19 @@ class _Cell:
 
 
 def _fields(sources: Sequence[Source], field: str | None, expect: str | None) -> list[str]:
-    """The columns that are compared."""
-    structured = list(dict.fromkeys(n for s in sources for n in s.frame.columns if str(n).startswith("out_")))
+    """The columns that are compared: what all runs have of them."""
+    structured = [
+        name
+        for name in sources[0].frame.columns
+        if str(name).startswith("out_") and all(name in source.frame.columns for source in sources)
+    ]
     if field is not None:
         for name in (field, f"out_{field}"):
             if name in ("output", *structured):
                 return [name]
+            lacking = [source.run_id for source in sources if name not in source.frame.columns]
+            if str(name).startswith("out_") and len(lacking) < len(sources):
+                raise ConfigError(f"field: {', '.join(lacking)} has no column {name!r}; compare runs of one schema")
         raise ConfigError(f"field: no run has a column {field!r}{nearest(field, ['output', *structured])}")
     if expect is None or len(structured) == 1:
         return structured or ["output"]
@@ -389,8 +405,19 @@ def _confusion(by_key: Mapping[Hashable, _Cell], expected: Mapping[Hashable, Any
     return pd.DataFrame(table, index=pd.Index(down, name="expected"), columns=pd.Index(across, name="answered"))
 
 
-def _notes(cells: Mapping[str, Mapping[Hashable, _Cell]], rows: Rows, front: pd.DataFrame) -> Iterable[str]:
+def _notes(
+    cells: Mapping[str, Mapping[Hashable, _Cell]],
+    rows: Rows,
+    front: pd.DataFrame,
+    expected: Mapping[Hashable, Any] | None,
+    sources: Sequence[Source],
+    fields: Sequence[str],
+) -> Iterable[str]:
     """What a reader has to know."""
+    typed = [any(str(name).startswith("out_") for name in source.frame.columns) for source in sources]
+    if fields == ["output"] and any(typed) and not all(typed):
+        plain = ", ".join(source.run_id for source, has in zip(sources, typed, strict=True) if not has)
+        yield f"{plain} has no schema, so whole outputs are compared"
     for label, by_key in cells.items():
         absent = len(rows.keys) - len(by_key)
         if absent:
@@ -399,3 +426,6 @@ def _notes(cells: Mapping[str, Mapping[Hashable, _Cell]], rows: Rows, front: pd.
         silent = sum(cell.plain is None for cell in by_key.values())
         if silent:
             yield f"{label} has no answer to {count(silent, 'row')}"
+    unknown = sum(is_missing(expected.get(key)) for key in rows.keys) if expected is not None else 0
+    if unknown:
+        yield f"nothing is expected of {count(unknown, 'row')}, which do not count for accuracy"

@@ -32,7 +32,7 @@ class Comparing:
         *runs: Any,
         on: str | Sequence[str] | None = None,
         by: str | Sequence[str] | None = None,
-        expect: str | None = None,
+        expect: str | pd.Series[Any] | None = None,
         field: str | None = None,
     ) -> Comparison:
         """Put runs, or the models and grid cells of one run, side by side: row by row, and as a whole.
@@ -45,9 +45,10 @@ class Comparing:
             *runs: Runs or their ids, also of earlier kernels. One alone is split by its models or its grid.
             on: Columns of the input that say which rows belong together, instead of the index.
             by: What to split by: `model`, or keys of the grid; the rest of the grid tells rows apart.
-            expect: A column of the input with the answers that are expected: gives accuracy (a row without an answer is
-                wrong) and a confusion table per variant.
-            field: The one column to compare, such as `out_label` (or `label`) or `output`.
+            expect: A column of the input with the answers that are expected, or a Series of them with the index of the
+                input: gives accuracy (a row without an answer is wrong) and a confusion table per variant.
+            field: The one column to compare, such as `out_label` (or `label`) or `output`; all fields that the runs'
+                schemas share, or the output, by default.
 
         Returns:
             A Comparison, which displays as a whole: `.frame` (a row per row of the input, a group of columns per

@@ -8,6 +8,7 @@ rest; rows keep the order of the runs they come from.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,7 @@ from typing import Any, Final
 import pandas as pd
 
 from claude_pool_nb.analysis.again import own_columns
+from claude_pool_nb.display.text import count
 from claude_pool_nb.errors import ConfigError, nearest
 
 AGREE: Final = "agree"
@@ -177,6 +179,42 @@ class Rows:
         if not found:
             there = nearest(name, known) if known else "; the runs have no columns of their own, only prompts"
             raise ConfigError(f"{what}: the input has no column {name!r}{there}")
+        return found
+
+    def aligned(self, given: pd.Series[Any], what: str) -> dict[Hashable, Any]:
+        """A Series with the index of the input, by row.
+
+        Raises:
+            ConfigError: it is no Series, no run has a row of that index, or its labels repeat otherwise than the rows'.
+        """
+        if not isinstance(given, pd.Series):
+            raise ConfigError(
+                f"{what} takes the name of a column, or a Series with the index of the input, "
+                f"not a {type(given).__name__}"
+            )
+        by_label: dict[Hashable, list[Any]] = {}
+        for label, value in zip(map(_hashable, given.index.tolist()), given.astype(object).tolist(), strict=True):
+            by_label.setdefault(label, []).append(value)
+        found: dict[Hashable, Any] = {}
+        for source in self.sources:
+            labels = _labels(source)
+            rows_of = Counter(label for label, _ in set(labels))
+            for key, (label, nth) in zip(self.of_task[source.run_id], labels, strict=True):
+                values = by_label.get(label)
+                if values is None:
+                    continue
+                same = len({_hashable(value) for value in values}) == 1
+                if len(values) != rows_of[label] and not same:
+                    raise ConfigError(
+                        f"{what}: the Series has {len(values)} values for {label!r}, and {source.run_id} "
+                        f"{count(rows_of[label], 'such row')}; make it from the frame that was mapped"
+                    )
+                found.setdefault(key, values[0] if same else values[nth])
+        if not found:
+            raise ConfigError(
+                f"{what}: no row of {self.sources[0].run_id} is in the index of the Series; "
+                "make it from the frame that was mapped"
+            )
         return found
 
     def front(self, told: Iterable[str]) -> pd.DataFrame:

@@ -239,8 +239,14 @@ def _answer(row: Any, variant: str, fields: Sequence[str]) -> str | None:
     if str(row[variant, "state"]) != "completed":
         return None
     if len(fields) == 1:
-        return str(row[variant, fields[0]])
-    return ", ".join(f"{name.removeprefix('out_')}={row[variant, name]}" for name in fields)
+        return _told(row[variant, fields[0]])
+    return ", ".join(f"{name.removeprefix('out_')}={_told(row[variant, name])}" for name in fields)
+
+
+def _told(value: Any) -> str:
+    """A value of an answer; an optional one may be missing."""
+    missing = value is None or type(value).__name__ in {"NAType", "NaTType"} or value != value  # noqa: PLR0124 - NaN
+    return "none" if missing else str(value)
 
 
 def _rest(comparison: Comparison, rows: Sequence[Any]) -> list[str]:

@@ -139,6 +139,61 @@ def test_expected_answers_give_accuracy_and_confusion() -> None:
     assert two.summary["accuracy"].tolist() == [0.5, 1.0]
 
 
+def test_expected_answers_may_be_a_series_with_the_index_of_the_input() -> None:
+    """It is aligned as pandas aligns, whichever order it has; what it says nothing of does not count."""
+    first = source("r1", ["yes", "no", "yes"], index=["x", "y", "z"])
+    second = source("r2", ["no", "no", "no"], index=["x", "y", "z"])
+    made = compare([first, second], expect=pd.Series(["no", "yes"], index=["y", "x"], name="truth"))
+    assert list(made.summary["accuracy"]) == [1.0, 0.5]
+    assert made.frame["expected"].tolist()[:2] == ["yes", "no"]
+    assert pd.isna(made.frame["expected"].iloc[2])
+    assert made.confusion["r2"].loc["yes", "no"] == 1
+    assert "nothing is expected of 1 row, which do not count for accuracy" in made.notes
+
+
+def test_a_series_of_expected_answers_with_labels_that_repeat() -> None:
+    """Rows with one label are told apart by their order, where the Series has as many; samples may repeat a value."""
+    run = source("r1", ["a", "a", "b", "c"], index=[7, 7, 7, 8], rows=[0, 0, 1, 2], model=["m"] * 4)
+    assert compare([run], expect=pd.Series(["a", "b", "c"], index=[7, 7, 8])).summary["accuracy"].item() == 1
+    assert compare([run], expect=pd.Series(["a", "a", "a", "c"], index=run.frame.index)).summary["accuracy"].item() < 1
+    with pytest.raises(ConfigError, match=r"expect: the Series has 3 values for 7, and r1 2 such rows"):
+        compare([run], expect=pd.Series(["a", "a", "b", "c"], index=run.frame.index))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (pd.Series(["a"], index=["elsewhere"]), "expect: no row of r1 is in the index of the Series"),
+        (["a", "b"], "expect takes the name of a column, or a Series .*, not a list"),
+    ],
+)
+def test_expected_answers_that_belong_to_no_row_are_told(given: Any, says: str) -> None:
+    """Nothing is guessed from positions."""
+    with pytest.raises(ConfigError, match=says):
+        compare([source("r1", ["a", "b"])], expect=given)
+
+
+def test_runs_with_and_without_a_schema_are_compared_by_what_both_have() -> None:
+    """A run that has no such field has answered all the same: its answer is not taken for a missing one."""
+    typed = source("r1", ['{"label": "a"}', "b"], out_label=["a", "b"], out_score=[1, 2])
+    plain = source("r2", ["a", "b"])
+    made = compare([typed, plain])
+    assert made.fields == ("output",)
+    assert made.frame["agree"].tolist() == [False, True]
+    assert "r2 has no schema, so whole outputs are compared" in made.notes
+    other = source("r3", ["{}", "{}"], out_label=["a", "c"])
+    assert compare([typed, other]).fields == ("out_label",)
+    with pytest.raises(ConfigError, match="field: r2 has no column 'out_label'; compare runs of one schema"):
+        compare([typed, plain], field="label")
+
+
+def test_an_optional_field_without_a_value_is_told_as_none() -> None:
+    """Both are answers: null is one, and says so where they differ."""
+    made = compare([source("r1", ["{}"], out_note=["x"]), source("r2", ["{}"], out_note=pd.array([None], dtype="str"))])
+    assert "r2: [-x-]{+none+}" in repr(made)
+    assert "nan" not in repr(made)
+
+
 def test_fields_are_compared_exactly_and_numbers_as_numbers() -> None:
     """`out_` fields are equal or not; the one that is expected is found by its name."""
     first = source(
