@@ -25,6 +25,8 @@ from IPython.core.error import UsageError
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*(?==|\s|$)|--?[A-Za-z][\w-]*")
 _VERB = re.compile(r"\s*(\S+)[ \t]?")
 _TOKEN = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""", re.DOTALL)
+_APOSTROPHE = re.compile(r"""("(?:[^"\\]|\\.)*")|(?<=[^\W\d_])'(?=[^\W\d_])""", re.DOTALL)
+"""An apostrophe within a word; first what stands in quotation marks, which is left as it is."""
 
 
 class Takes(StrEnum):
@@ -269,6 +271,11 @@ class VerbParser(argparse.ArgumentParser):
 
 
 def _split(parser: VerbParser, line: str) -> list[str]:
+    """Shell-like words, but for apostrophes: what stands between two letters quotes nothing."""
+    try:
+        return shlex.split(_APOSTROPHE.sub(lambda found: found.group(1) or r"\'", line))
+    except ValueError:
+        pass  # there it began a quotation after all, as in f'...'
     try:
         return shlex.split(line)
     except ValueError as error:

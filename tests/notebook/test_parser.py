@@ -45,6 +45,21 @@ def test_what_is_no_option_is_a_prompt(prompt: str) -> None:
     assert parser("run").read(prompt).text == prompt
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--q O'Brien", ["O'Brien"]),
+        ("--q don't can't", ["don't", "can't"]),
+        ("--q l'été 'two words' --limit 3", ["l'été", "two words"]),
+        ('--q "I don\'t know" x', ["I don't know", "x"]),
+        ("--q f'abc'", ["fabc"]),
+    ],
+)
+def test_an_apostrophe_within_a_word_quotes_nothing(line: str, words: list[str]) -> None:
+    """Words that are searched for may be English or French."""
+    assert parser("history").read(line).q == words
+
+
 def test_a_value_may_be_quoted_and_begin_with_a_dash() -> None:
     """A quoted value is one value, whatever is in it."""
     read = parser("run").read("--system-prompt '- be \"brief\"' --tools '' hello")
