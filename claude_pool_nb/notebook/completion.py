@@ -5,13 +5,14 @@ Invariants: outside a `%pool` line it offers nothing and suppresses nothing; it 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.analysis.keys import COST_KEYS, METRIC_KEYS, USAGE_KEYS
 from claude_pool_nb.notebook.call import current_pool
-from claude_pool_nb.notebook.parser import Takes, VerbParser
+from claude_pool_nb.notebook.parser import Takes, VerbParser, words
 from claude_pool_nb.notebook.paths import paths_from
 from claude_pool_nb.notebook.verbs import VERBS
 
@@ -22,6 +23,9 @@ _LINE = re.compile(r"^\s*(?:[^%#'\"]*=\s*)?%%?pool\s(.*)$", re.DOTALL)
 _WORD = re.compile(r"[^\s=]*$")
 _NAME = re.compile(r"[A-Za-z_]\w*$")
 _IN_GRID = re.compile(r"--grid[ =]+(?:([A-Za-z_]\w*)=(?:\S*,)?)?([^\s=,]*)$")
+_RUN_ID = re.compile(r"\br\d+\b")
+_APART = re.compile(r"[\s,'\"]")
+"""What a column's name cannot have to be written as a word of a list."""
 _OVER = re.compile(r"--over[ =]+([A-Za-z_]\w*)")
 MODELS = ("haiku", "sonnet", "opus")
 """Aliases that are offered."""
@@ -29,6 +33,8 @@ MAX_IDS = 50
 """So many of the latest ids are offered."""
 
 _KEYS = {"cost": COST_KEYS, "metrics": METRIC_KEYS, "usage": USAGE_KEYS}
+_COLUMN_VERBS = frozenset({"compare", "metrics"})
+"""Verbs that take columns of an input."""
 _RUN_VERBS = frozenset({"retry", "resume", "compare"})
 _TASK_VERBS = frozenset({"result", "show"})
 _PLACED_VERBS = frozenset({"plot", "export"})
@@ -100,7 +106,7 @@ class PoolMatcher:
         before = rest[: len(rest) - len(word)]
         previous = before.rstrip(" =").rsplit(" ", 1)[-1]
         if before[-1:] in {" ", "="} and parser.takes_value(previous):
-            return word, _starting(word, self._values(parser, previous, word)), "param"
+            return word, _starting(word, self._values(parser, previous, word, rest)), "param"
         if word.startswith("-"):
             return word, _starting(word, parser.options()), "param"
         if parser.takes is Takes.EXPRESSION:
@@ -123,7 +129,7 @@ class PoolMatcher:
             return [str(choice) for choice in place.choices]
         return [*self._run_ids(), "all"] if place.dest == "run" else paths_from(word)
 
-    def _values(self, parser: VerbParser, option: str, word: str = "") -> Iterable[str]:
+    def _values(self, parser: VerbParser, option: str, word: str, line: str) -> Iterable[str]:
         action = parser.action_of(option)
         if action is None:
             return ()
@@ -135,9 +141,12 @@ class PoolMatcher:
             return self._variables("")
         if action.dest == "run":
             return self._run_ids()
-        if action.dest == "by":
-            before, comma, _ = word.rpartition(",")
-            return [f"{before}{comma}{key}" for key in _KEYS.get(parser.verb, ())]
+        if action.dest in {"by", "on", "expect"}:
+            before, comma, _ = word.rpartition(",") if action.type is words else ("", "", "")
+            names = [*_KEYS.get(parser.verb, ()), *(self._columns(line) if parser.verb in _COLUMN_VERBS else ())]
+            if parser.verb == "compare" and action.dest == "by":
+                names = ["model", *names]
+            return [f"{before}{comma}{name}" for name in dict.fromkeys(names)]
         if action.dest in _PATHS:
             return paths_from(word)
         return ()
@@ -192,6 +201,22 @@ class PoolMatcher:
 
         pool = current_pool()
         return [run.id for run in reversed(queries.runs(pool.ledger, limit=MAX_IDS))] if pool else []
+
+    def _columns(self, line: str) -> list[str]:
+        """The columns of the input, grid included, of the first run that a line names, or of the latest one."""
+        from claude_pool_nb.errors import RunNotFound
+        from claude_pool_nb.store import queries
+
+        pool = current_pool()
+        if pool is None:
+            return []
+        named = _RUN_ID.search(line)
+        try:
+            run = queries.run(pool.ledger, named.group()) if named else queries.latest_run(pool.ledger)
+        except RunNotFound:
+            return []
+        names = (json.loads(run.meta).get("columns") or ()) if run else ()
+        return [name for name in names if not _APART.search(name)]
 
     def _task_ids(self) -> list[str]:
         pool = current_pool()

@@ -357,6 +357,22 @@ def test_retry_offers_its_words(demo: Runner, shell: InteractiveShell) -> None:
     assert "better" in offers("retry --template ")[1]
 
 
+def test_columns_of_the_input_complete(demo: Runner, shell: InteractiveShell) -> None:
+    """Of the run that is named, or of the latest; a name that cannot be written as one word is not offered."""
+    offers = PoolMatcher(shell.magics_manager.registry["PoolMagics"]).offers
+    assert offers("compare --on ")[1] == []
+    demo("rows = {'text': ['a'], 'label': ['b'], 'my note': ['c']}")
+    demo("%%pool fan_out --over rows --grid tone=kind,blunt\nSay {{ text }} {{ tone }}")
+    demo("%pool fan_out ['a']")
+    assert offers("compare r1 --expect ")[1] == ["text", "label", "tone"]
+    assert offers("compare r1 --on text,la")[1] == ["text,label"]
+    assert offers("compare r1 --by ")[1] == ["model", "text", "label", "tone"]
+    assert offers("compare r9 --by ")[1] == offers("compare --by ")[1] == ["model"]
+    assert "tag" in offers("metrics --by ")[1]
+    assert offers("metrics --run r1 --by model,te")[1] == ["model,text"]
+    assert offers("cost --by te")[1] == []
+
+
 def test_compare_gives_a_frame_that_shows_the_comparison(demo: Runner) -> None:
     """Two runs, or one by its expected answers; the value is a DataFrame, and nothing is run."""
     demo("import pandas as pd\ndf = pd.DataFrame({'prompt': ['ping', 'What is 6 * 7?'], 'want': ['PONG', '41']})")
