@@ -211,14 +211,14 @@ def _parse(template: str) -> Any:
         if name.name in {"self", "caller", "super"}:
             raise _syntax_error(template, name.lineno, f"{name.name} is not allowed in templates")
     for kind, known in ((nodes.Filter, _environment().filters), (nodes.Test, _environment().tests)):
-        for node in tree.find_all(kind):
-            if node.name in _REFUSED_FILTERS:
+        for used in tree.find_all(kind):
+            if used.name in _REFUSED_FILTERS:
                 raise _syntax_error(
-                    template, node.lineno, f"the filter {node.name!r} is not allowed in templates", at=node.name
+                    template, used.lineno, f"the filter {used.name!r} is not allowed in templates", at=used.name
                 )
-            if node.name not in known:
-                message = f"there is no {kind.__name__.lower()} {node.name!r} in templates{nearest(node.name, known)}"
-                raise _syntax_error(template, node.lineno, message, at=node.name)
+            if used.name not in known:
+                message = f"there is no {kind.__name__.lower()} {used.name!r} in templates{nearest(used.name, known)}"
+                raise _syntax_error(template, used.lineno, message, at=used.name)
     return tree
 
 

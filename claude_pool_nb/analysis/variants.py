@@ -153,7 +153,7 @@ class Rows:
         self.of_task: dict[str, list[Hashable]] = {}
         """By run, the row of each task."""
         for number, source in enumerate(sources):
-            keys = _labels(source) if not on else _named(source, on)
+            keys: list[Hashable] = [*_labels(source)] if not on else _named(source, on)
             for name in self.rest:
                 values = map(_hashable, source.frame[name].astype(object).tolist())
                 keys = list(zip(keys, values, strict=True))
@@ -241,10 +241,10 @@ class Rows:
         return len(asked) == len(self.keys)
 
 
-def _labels(source: Source) -> list[Hashable]:
+def _labels(source: Source) -> list[tuple[Hashable, int]]:
     """The label of each task's row, and which of the rows with that label it is."""
     met: dict[Hashable, dict[int, int]] = {}
-    keys: list[Hashable] = []
+    keys: list[tuple[Hashable, int]] = []
     for label, row in zip(map(_hashable, source.frame.index.tolist()), source.frame["row"].tolist(), strict=True):
         rows = met.setdefault(label, {})
         keys.append((label, rows.setdefault(row, len(rows))))
