@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from claude_pool_nb.analysis.cautions import refuse_unreadable
 from claude_pool_nb.analysis.design import Design
 from claude_pool_nb.core import inputs
 from claude_pool_nb.errors import PoolClosed
@@ -145,6 +146,8 @@ class Accepting(Views):
         await self._prices
         for overrides in design.distinct_overrides():
             engine.intake.check_options(overrides)
+        if design.verb == "map":
+            refuse_unreadable(design, engine.intake.wherever, engine.backend.info.name)
         number = await asyncio.wrap_future(engine.ledger.allocate_run())
         run_id = f"r{number}"
 

@@ -5,18 +5,29 @@ Invariants: every line is said once, however many tasks it is about; nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from claude_pool_nb.analysis.likeness import Likeness
 from claude_pool_nb.display.text import count
-from claude_pool_nb.option_values import SlotMode
-from claude_pool_nb.pricing import fixed_tokens, list_price, prices_as_of
+from claude_pool_nb.errors import ConfigError
+from claude_pool_nb.options import SlotMode
+from claude_pool_nb.pricing import estimate_tokens, fixed_tokens, list_price, prices_as_of
 from claude_pool_nb.records import BudgetRecord, PoolStatus, TaskState
 
 if TYPE_CHECKING:
+    from claude_pool_nb.analysis.design import Design
     from claude_pool_nb.analysis.estimates import Range
     from claude_pool_nb.analysis.previewing import Lot
+    from claude_pool_nb.config import TaskOverrides
+    from claude_pool_nb.pricing import ModelPrice
+    from claude_pool_nb.resolved import ResolvedConfig
+
+SURELY_READ_CHARS: Final = 100_000
+"""Every model reads so many characters, whatever they are."""
+CLEARLY: Final = 1.2
+"""So far may the estimate of a prompt's tokens be off: beyond, a row is refused."""
 
 
 def unknown_prices(lots: Sequence[Lot]) -> list[str]:
@@ -41,18 +52,50 @@ def too_long(lots: Sequence[Lot], tokens: Sequence[int], names: Sequence[str], b
     """
     said = []
     for lot in lots:
-        price = list_price(lot.options[0].model, backend=backend)
-        if price is None:
-            continue
-        room = price.context_tokens - fixed_tokens(lot.options[0], backend=backend)
+        price, room = _room(lot.options[0], backend)
         long = [at for at in lot.paid if tokens[at] > room]
-        if long:
+        if long and price is not None:
             said.append(
                 f"{count(len(long), 'prompt is', 'prompts are')} longer than {price.model} reads "
                 f"({price.context_tokens:,} tokens): {names[long[0]]} has about {tokens[long[0]]:,}; "
                 "shorten it or leave it out"
             )
     return said
+
+
+def refuse_unreadable(
+    design: Design, wherever: Callable[[TaskOverrides], Sequence[ResolvedConfig]], backend: str
+) -> None:
+    """Refuse a map with a row that its model cannot read at once, wherever it runs.
+
+    Tokens are estimated, so a prompt is refused only where it is clearly too long; what is about as long as a model
+    reads is warned of by a preview, and the API has the last word.
+
+    Args:
+        design: The tasks.
+        wherever: Says which options a task has in the slots that may run it.
+        backend: Where they would run.
+
+    Raises:
+        ConfigError: there is one; the message names the row.
+    """
+    long = [at for at, prompt in enumerate(design.prompts) if len(prompt) > SURELY_READ_CHARS]
+    for at in long:
+        options = wherever(design.overrides[at])
+        price, room = max((_room(one, backend) for one in options), key=lambda one: one[1])
+        tokens = estimate_tokens(design.prompts[at])
+        if price is not None and tokens > room * CLEARLY:
+            raise ConfigError(
+                f"row {design.rows[at]} makes a prompt of {len(design.prompts[at]):,} characters, about {tokens:,} "
+                f"tokens, and {price.model} reads {price.context_tokens:,}; shorten it, leave it out, "
+                "or choose a model that reads more"
+            )
+
+
+def _room(options: ResolvedConfig, backend: str) -> tuple[ModelPrice | None, float]:
+    """A model as the price list has it, and how many tokens a prompt for it may have; infinitely many if unknown."""
+    price = list_price(options.model, backend=backend)
+    return price, math.inf if price is None else price.context_tokens - fixed_tokens(options, backend=backend)
 
 
 def budget_ends(cost: Range | None, budget: BudgetRecord, tasks: int) -> list[str]:

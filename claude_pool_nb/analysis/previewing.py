@@ -99,6 +99,7 @@ def preview_of(engine: Engine, design: Design) -> Preview:
         about=design.about,
         per_row=_leading(design.rows),
         free=_answered(engine, design.prompts, keys, options, design.samples),
+        labels=[f"row {row}" for row in design.rows] if design.verb == "map" else (),
     )
     return _preview(engine, wanted, _past(engine))
 
@@ -251,7 +252,7 @@ def _preview(engine: Engine, wanted: _Wanted, past: Past, made: tuple[int, int, 
     paid = [lot for lot in lots if lot.paid]
     slots = sum(slot.state not in {SlotState.STOPPED, SlotState.ERRORED} for slot in engine.slots())
     budget = None if made is not None else engine.state.budget or engine.budget
-    names = wanted.labels or [f"task {at + 1}" for at in range(len(wanted.prompts))]
+    names = wanted.labels or [f"prompt {at}" for at in range(len(wanted.prompts))]
     return Preview(
         tasks=len(wanted.prompts),
         prompts=_first_prompts(wanted.prompts),

@@ -90,6 +90,30 @@ def test_a_wrong_map_takes_no_run_number_and_sends_nothing(make_pool: MakePool) 
     assert pool.map(["a"], "{{ value }}").id == "r1"
 
 
+def test_a_row_that_its_model_cannot_read_is_refused_by_name() -> None:
+    """It is known before anything is spent: by the model of each row, and only where it is clear."""
+    rows = ["short", "x" * 1_000_000]
+    with demo(":memory:") as pool:
+        with pytest.raises(
+            ConfigError, match=r"row 1 makes a prompt of 1,000,004 .* about 250,001 tokens, and demo-small"
+        ):
+            pool.map(rows, "Say {{ value }}", n=2)
+        assert pool.runs().empty
+        assert "2 prompts are longer than demo-small reads (200,000 tokens): row 1 has about" in "".join(
+            pool.preview(rows, "Say {{ value }}", n=2).warnings
+        )
+        assert pool.map(["x" * 850_000], "Say {{ value }}").counts() == {"completed": 1}
+
+
+def test_a_long_row_goes_to_a_model_that_reads_it(make_pool: MakePool) -> None:
+    """A model that reads a million tokens, and one whose size is not known, are sent what is asked."""
+    pool = make_pool(ScriptedBackend())
+    with pytest.raises(ConfigError, match="claude-haiku-4-5 reads 200,000"):
+        pool.map(["x" * 1_000_000], "{{ value }}", grid={"model": ["claude-haiku-4-5", "haiku"]})
+    assert pool.map(["x" * 1_000_000], "{{ value }}", model="haiku").counts() == {"completed": 1}
+    assert pool.map(["x" * 1_000_000], "{{ value }}", model="claude-unheard-of").counts() == {"completed": 1}
+
+
 def test_an_interrupted_map_is_resumed_to_the_same_frame(tmp_path: Path) -> None:
     """Stopped half way, resumed by another pool: the frame is that of an undisturbed run, nothing was paid twice."""
 

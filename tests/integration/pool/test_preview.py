@@ -207,7 +207,7 @@ def test_a_prompt_that_no_model_can_read_is_named() -> None:
     with demo() as pool:
         seen = pool.preview(["short", "word " * 200_000, "word " * 300_000])
         assert "2 prompts are longer" in "".join(seen.warnings)
-        assert "task 2 has about 250,000" in "".join(seen.warnings)
+        assert "prompt 1 has about 250,000" in "".join(seen.warnings)
         assert len(repr(seen)) < 3_000
         assert len(seen._repr_html_()) < 12_000
 
