@@ -164,6 +164,11 @@ def _read(
         attempts["play"][attempts["budget_id"] == number] = bool(play)
     tasks["play"][last >= 0] = attempts["play"][last[last >= 0]]
     attempts["counts"] = attempts["number"] > 0  # 0 is an earlier answer that was given again: nobody was asked
+    asked, of = tasks["requested_model"], attempts["task"].tolist()
+    attempts["requested_model"] = [
+        name if counts else asked[task]
+        for name, counts, task in zip(attempts["requested_model"], attempts["counts"].tolist(), of, strict=True)
+    ]
     given = np.zeros(len(key), dtype=bool)
     given[last >= 0] = ~attempts["counts"][last[last >= 0]]
     tasks["started"] = (last >= 0) & ~given

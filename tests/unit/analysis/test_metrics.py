@@ -249,6 +249,10 @@ def test_an_earlier_answer_given_again_is_a_task_without_an_attempt(told: Book) 
         assert after[name] == before[name], name
     by_model = metric_frame(told.ledger, ["model"]).set_index("model")
     assert (by_model.loc[SONNET, "tasks"], by_model.loc[SONNET, "attempts"]) == (2, 1)
+    by_asked = metric_frame(told.ledger, ["requested_model"]).set_index("requested_model")
+    assert by_asked["tasks"].to_dict() == {"haiku": 4, "sonnet": 1}
+    assert by_asked.loc["haiku", "cached"] == 1
+    assert metric_frame(told.ledger, models=["haiku"])["cached"].item() == 1
     assert metric_frame(told.ledger, ["slot_id"])["slot_id"].tolist()[:2] == ["s1", "s2"]
     assert len(frames.attempt_frame(told.ledger)) == 4
 
