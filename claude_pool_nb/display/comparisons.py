@@ -222,7 +222,7 @@ def _differing(comparison: Comparison) -> list[_Shown]:
     told: list[_Shown] = []
     for place, label in enumerate(frame.index.tolist()):
         row = frame.iloc[place]
-        title = ", ".join(f"{name}={one_line(str(row[name, '']), 60)}" for name in own[:4])
+        title = ", ".join(f"{name}={one_line(_told(row[name, '']), 60)}" for name in own[:4])
         answers = [_answer(row, variant, comparison.fields) for variant in variants]
         first = next(at for at, answer in enumerate(answers) if answer is not None)
         kept = cut([answer for answer in answers if answer is not None])

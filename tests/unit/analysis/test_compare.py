@@ -189,7 +189,9 @@ def test_runs_with_and_without_a_schema_are_compared_by_what_both_have() -> None
 
 def test_an_optional_field_without_a_value_is_told_as_none() -> None:
     """Both are answers: null is one, and says so where they differ."""
-    made = compare([source("r1", ["{}"], out_note=["x"]), source("r2", ["{}"], out_note=pd.array([None], dtype="str"))])
+    empty = pd.array([None], dtype="str")
+    made = compare([source("r1", ["{}"], hint=empty, out_note=["x"]), source("r2", ["{}"], out_note=empty)])
+    assert "0: hint=none" in repr(made)
     assert "r2: [-x-]{+none+}" in repr(made)
     assert "nan" not in repr(made)
 
