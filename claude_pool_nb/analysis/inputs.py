@@ -89,6 +89,8 @@ class Rows:
         """
         if isinstance(given, str | bytes):
             raise ConfigError(f"map takes rows: {_ROWS}; put a single text into a list")
+        if hasattr(given, "collect") and not isinstance(given, Iterable):
+            raise ConfigError(f"a {type(given).__name__} has no rows yet; pass .collect() of it")
         if _is_series(given):
             return cls(_checked(given.to_frame(given.name if isinstance(given.name, str) else VALUE)))
         if _is_frame(given):
@@ -101,7 +103,7 @@ class Rows:
             raise ConfigError("a set has no order, and rows have one; pass sorted(...) or a list")
         if not isinstance(given, Iterable):
             raise ConfigError(f"map takes rows: {_ROWS}, not a {type(given).__name__}")
-        items = list(given)
+        items = [_plain(item) for item in given]
         kinds = [isinstance(item, Mapping) for item in items]
         if not any(kinds):
             name = getattr(given, "name", None)
@@ -136,7 +138,7 @@ class Rows:
                 data[name] = values
                 index = getattr(values, "index", None) if index is None and _is_series(values) else index
             else:
-                given[name] = list(values)
+                given[name] = [_plain(value) for value in values]
                 data[name] = col.inferred(given[name])
         lengths = {name: len(values) for name, values in data.items()}
         if len(set(lengths.values())) > 1:
@@ -216,6 +218,13 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
         raise ConfigError(f"two columns of the DataFrame have the same name, {twice}; rename one")
     refuse_taken(names, "the input")
     return frame
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy as Python's; anything else as it is."""
+    if type(value).__module__ != "numpy" or getattr(value, "shape", None) != ():
+        return value
+    return value.item() if value.dtype.kind in "iufb" else value
 
 
 def _is_series(given: Any) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
+import warnings
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
@@ -88,6 +90,22 @@ def test_numbers_beside_gaps_are_rendered_as_they_were_written() -> None:
     assert str(frame["n"].dtype) == "Int64"
     from_polars = frame_of(Design.of_map(pl.DataFrame(rows), "{{ t }}"))
     assert str(from_polars["n"].dtype) == "Int64"
+
+
+def test_numbers_of_numpy_in_a_list_are_numbers() -> None:
+    """`list(array)` and `max(array)` give numpy's own: the column has the type that Python's would have."""
+    rows = {"n": [np.int64(1), np.int64(2)], "x": [np.float32(0.5), 1.0], "yes": [np.bool_(True), False]}
+    table = Design.of_map(rows, "{{ n }} {{ x }} {{ yes }}").table
+    assert table is not None
+    assert [str(dtype) for dtype in table.frame.dtypes] == ["int64", "float64", "bool"]
+
+
+def test_a_lazy_frame_is_asked_for_its_rows() -> None:
+    """Nothing is collected behind the caller's back, and polars warns of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConfigError, match=r"a LazyFrame has no rows yet; pass \.collect\(\) of it"):
+            Design.of_map(pl.LazyFrame({"text": ["a"]}), "{{ text }}")
 
 
 def test_polars_without_pyarrow_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
