@@ -170,4 +170,5 @@ def from_plain(value: object) -> object:
         >>> from_plain({"unset": True})
         UNSET
     """
-    return UNSET if value == UNSET_JSON else value
+    # Only a mapping is compared: a DataFrame that was given by mistake is neither equal nor unequal.
+    return UNSET if isinstance(value, Mapping) and value == UNSET_JSON else value

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from claude_pool_nb.analysis.likeness import Likeness
 from claude_pool_nb.display.text import count
 from claude_pool_nb.errors import ConfigError
-from claude_pool_nb.options import SlotMode
+from claude_pool_nb.option_values import SlotMode
 from claude_pool_nb.pricing import estimate_tokens, fixed_tokens, list_price, prices_as_of
 from claude_pool_nb.records import BudgetRecord, PoolStatus, TaskState
 

@@ -42,7 +42,8 @@ class Comparing:
         only if it is equal.
 
         Args:
-            *runs: Runs or their ids, also of earlier kernels. One alone is split by its models or its grid.
+            *runs: Runs, their ids (also of earlier kernels), or their frames, whole or some of their rows. One alone is
+                split by its models or its grid.
             on: Columns of the input that say which rows belong together, instead of the index.
             by: What to split by: `model`, or keys of the grid; the rest of the grid tells rows apart.
             expect: A column of the input with the answers that are expected, or a Series of them with the index of the
@@ -75,9 +76,15 @@ class Comparing:
             runs = tuple(runs[0])
         sources = []
         for run in runs:
-            run_id = run if isinstance(run, str) else getattr(run, "id", None)
+            run_id = (
+                run if isinstance(run, str) else getattr(run, "attrs", {}).get("run_id") or getattr(run, "id", None)
+            )
             if not isinstance(run_id, str) or "." in run_id:
-                raise ConfigError(f"compare takes runs or their ids, like 'r12', not {run!r}")
+                what = repr(run) if isinstance(run, str | int) else f"a {type(run).__name__}"
+                raise ConfigError(f"compare takes runs, their ids, like 'r12', or their frames, not {what}")
             record = queries.run(self.ledger, run_id)
-            sources.append(Source.of(record.id, self.frame(record.id), record.meta))
+            frame = self.frame(record.id)
+            if "task_id" in getattr(run, "columns", ()):  # the rows that the caller chose, as the ledger has them
+                frame = frame[frame["task_id"].isin(run["task_id"])]
+            sources.append(Source.of(record.id, frame, record.meta))
         return compare(sources, on=on, by=by, expect=expect, field=field)

@@ -114,6 +114,19 @@ def test_a_long_row_goes_to_a_model_that_reads_it(make_pool: MakePool) -> None:
     assert pool.map(["x" * 1_000_000], "{{ value }}", model="claude-unheard-of").counts() == {"completed": 1}
 
 
+def test_frames_of_runs_are_compared_by_the_rows_they_have() -> None:
+    """A frame says which run it is of; rows that were left out of it are left out of the comparison."""
+    with demo(":memory:") as pool:
+        first = pool.map(["ping", "What is 6 * 7?"], "{{ value }}").frame
+        second = pool.map(["ping", "What is 6 * 8?"], "{{ value }}").frame
+        assert pool.compare(first, second).frame["agree"].tolist() == [True, False]
+        chosen = first[first["value"] == "ping"]
+        assert pool.compare(chosen, second[second["output"] == "pong"]).frame["agree"].tolist() == [True]
+        assert pool.compare([chosen, "r2"]).frame["r1"]["output"].isna().tolist() == [False, True]
+        with pytest.raises(ConfigError, match=r"compare takes runs, .* not a DataFrame$"):
+            pool.compare(pd.DataFrame({"task_id": ["r1.1"]}))
+
+
 def test_an_interrupted_map_is_resumed_to_the_same_frame(tmp_path: Path) -> None:
     """Stopped half way, resumed by another pool: the frame is that of an undisturbed run, nothing was paid twice."""
 
