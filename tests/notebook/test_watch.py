@@ -71,8 +71,9 @@ def test_the_controls_steer_the_pool(pool: Pool, before: int) -> None:
     mine["Budget USD"].value = "$1,000.50"
     assert pool.budget.limit_nano == 1_000_500_000_000
     _until(lambda: theirs["Budget USD"].value == "1000.5")
-    mine["Budget USD"].value = ""
+    mine["Budget USD"].value = "none"
     assert pool.budget.limit_nano is None
+    _until(lambda: mine["Budget USD"].value == theirs["Budget USD"].value == "")
     pool.pause()
     waiting = pool.fan_out(["a poem"] * 3, wait=False)
     _until(lambda: not theirs["Cancel all"].disabled)
@@ -97,6 +98,11 @@ def test_what_cannot_be_done_is_said(pool: Pool) -> None:
     parts["Budget USD"].value = "plenty"
     assert "'plenty' is no number of dollars" in _hint(view).replace("&#x27;", "'")
     _until(lambda: parts["Budget USD"].value == "5")
+    for slip in ("", "1,5", "-1", "nan", "1e3"):  # an emptied field is no wish, and 1,5 is not fifteen dollars
+        parts["Budget USD"].value = slip
+        assert "no number of dollars" in _hint(view)
+        assert pool.budget.limit_nano == 5_000_000_000
+        _until(lambda: parts["Budget USD"].value == "5")
     parts["Slots"].value = 999
     assert "999 is not possible" in _hint(view)
     _until(lambda: parts["Slots"].value == 2)

@@ -6,6 +6,7 @@ another view or a line of code changed is shown here too; setting a field from h
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,34 @@ if TYPE_CHECKING:
 
 STOP_HINT = "press ■ to stop"
 """What stands beside buttons that cannot work while a cell runs."""
+
+
+_DOLLARS = re.compile(r"\$?\s*((?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d*)?|\.\d+)", re.ASCII)
+"""A comma stands before three digits or is none of ours: to many people 1,5 is one and a half, and never fifteen."""
+
+
+def entered_dollars(text: str) -> float | None:
+    """A wall as a person writes it; None for no limit, which has to be said: an emptied field may be a slip.
+
+    Raises:
+        PoolError: it is neither.
+
+    Example:
+        >>> entered_dollars("7.50"), entered_dollars("$1,000"), entered_dollars("none")
+        (7.5, 1000.0, None)
+        >>> entered_dollars("1,5")
+        Traceback (most recent call last):
+        ...
+        claude_pool_nb.errors.PoolError: '1,5' is no number of dollars; write 5 or 0.50, or none for no limit
+    """
+    wanted = text.strip()
+    if wanted.lower() in {"none", "no limit"}:
+        return None
+    number = _DOLLARS.fullmatch(wanted)
+    if number is None:
+        said = f"{one_line(text, 20)!r} is" if wanted else "nothing is"
+        raise PoolError(f"{said} no number of dollars; write 5 or 0.50, or none for no limit")
+    return float(number[1].replace(",", ""))
 
 
 class Controls:
@@ -80,6 +109,7 @@ class Controls:
         self.budget = widgets.Text(
             value=self._limit_shown,
             placeholder="no limit",
+            tooltip="The limit in dollars; none for no limit",
             description="Budget USD",
             continuous_update=False,
             style={"description_width": "auto"},
@@ -167,16 +197,10 @@ class Controls:
         return f"{slots} slots"
 
     def _move_wall(self, text: str) -> str:
-        wanted = text.strip().lstrip("$").replace(",", "")
-        if wanted.lower() in {"", "none", "no limit"}:
-            self._pool.set_budget(None)
-            return "no limit"
-        try:
-            dollars = float(wanted)
-        except ValueError:
-            raise PoolError(f"{one_line(text, 20)!r} is no number of dollars; write 5 or 0.50, or nothing") from None
+        dollars = entered_dollars(text)
         self._pool.set_budget(dollars)
-        return f"the budget is ${dollars:,.2f}"
+        self._limit_shown, self._progress.stale = text, True  # the next look writes it as all views do
+        return "no limit" if dollars is None else f"the budget is ${dollars:,.2f}"
 
     def _show_text(self, change: Any) -> None:
         self._progress.tails = bool(change["new"])
