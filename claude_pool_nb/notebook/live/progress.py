@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 from claude_pool_nb import events
@@ -25,9 +25,9 @@ ABOUT_CHARS = 60
 """So much of a prompt is shown in its slot's card."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SlotCard:
-    """One slot of the view."""
+    """One slot of the view; written over in place, because it changes several times with every task."""
 
     slot_id: str
     """`s1`."""
@@ -196,17 +196,16 @@ class Progress:
         for slot in slots:
             card = self.slots.get(slot.id)
             if card is not None:
-                label = " · ".join(part for part in (slot.name, slot.role) if part)
-                self.slots[slot.id] = replace(
-                    card, label=label, rss_bytes=slot.rss_bytes, model=card.model or slot.model or ""
-                )
+                card.label = " · ".join(part for part in (slot.name, slot.role) if part)
+                card.rss_bytes = slot.rss_bytes
+                card.model = card.model or slot.model or ""
 
     def act(self, slot_id: str, doing: str, tail: str) -> bool:
         """Take over what a slot's turn does at this moment; True if that is news."""
         card = self.slots.get(slot_id)
         if card is None or (card.doing == doing and card.tail == tail):
             return False
-        self.slots[slot_id] = replace(card, doing=doing, tail=tail)
+        card.doing, card.tail = doing, tail
         return True
 
     # -- what happens --------------------------------------------------------------------------------------------------
@@ -313,34 +312,27 @@ class Progress:
         return one_line(self._prompts[task_id], ABOUT_CHARS)
 
     def _card(self, event: events.TaskRunning) -> None:
-        card = self.slots.get(event.slot_id) or SlotCard(event.slot_id, "busy", event.at)
-        self.slots[event.slot_id] = replace(
-            card,
-            state="busy",
-            since_at=event.at,
-            task_id=event.task_id,
-            about=self.about(event.task_id),
-            model=event.requested_model or card.model,
-            doing="",
-            tail="",
-        )
+        card = self._at_work_on(event.slot_id, event.task_id)
+        card.state, card.since_at = "busy", event.at
+        card.model = event.requested_model or card.model
 
     def _take_slot(self, event: events.SlotChanged) -> None:
         if event.state is SlotState.STOPPED:
             self.slots.pop(event.slot_id, None)
             return
-        card = self.slots.get(event.slot_id) or SlotCard(event.slot_id, str(event.state), event.at)
-        self.slots[event.slot_id] = replace(
-            card,
-            state=str(event.state),
-            since_at=event.at,
-            task_id=event.task_id or "",
-            about=self.about(event.task_id),
-            cost_nano=event.cost_nano,
-            error=event.error or "",
-            doing="",
-            tail="",
-        )
+        card = self._at_work_on(event.slot_id, event.task_id or "")
+        card.state, card.since_at = str(event.state), event.at
+        card.cost_nano, card.error = event.cost_nano, event.error or ""
+
+    def _at_work_on(self, slot_id: str, task_id: str) -> SlotCard:
+        """The card of a slot, with this task on it, or none; what its last turn did is over."""
+        card = self.slots.get(slot_id)
+        if card is None:
+            card = self.slots[slot_id] = SlotCard(slot_id, "busy", 0.0)
+        if card.task_id != task_id:
+            card.task_id, card.about = task_id, self.about(task_id)
+        card.doing = card.tail = ""
+        return card
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
