@@ -7,6 +7,7 @@ stands before real money only, and nothing is sent before it was passed.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,12 +80,13 @@ def _follow(call: Call, start: Callable[[], Waited], there_is: Callable[[Waited]
     was_open = last.id if last is not None and not last.done else None
     what: Waited | None = None
     view: LiveView | None = None
+    began = time.monotonic()
     with held_sigint() as interrupts:
         try:
             what = start()
             run_id = what.id.split(".")[0]
             one = what.id if is_task(what.id) else None
-            view = LiveView(pool, pool.get_run(run_id), call.magics.host, mode=_mode(call), task_id=one)
+            view = LiveView(pool, pool.get_run(run_id), call.magics.host, mode=_mode(call), task_id=one, began=began)
             view.start()
             interrupts.let_go()
             pool.wait(what)

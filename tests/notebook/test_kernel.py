@@ -238,3 +238,33 @@ def test_completion_through_the_kernel(live: Kernel) -> None:
     assert offered("df = %pool fan_out promp") == ["prompts"]
     assert "fan_out" not in offered("fan_o")
     assert live.run("x = 1").status == "ok"
+
+
+def test_the_widgets_are_imported_ahead_where_a_person_may_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook ipywidgets is there soon after `%load_ext`, before any view; where nobody watches it never is."""
+    ahead = (
+        "import sys, threading\n"
+        "for thread in threading.enumerate():\n"
+        "    if thread.name == 'claude-pool-prefetch': thread.join(30)\n"
+        "print('ipywidgets' in sys.modules)"
+    )
+    with kernel() as unattended:
+        unattended.run("%load_ext claude_pool_nb")
+        assert unattended.run(ahead).text.strip() == "False"
+    for name in ("PYTEST_VERSION", "PYTEST_CURRENT_TEST", "CI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JPY_SESSION_NAME", "a.ipynb")
+    with kernel() as watched:
+        watched.run("%load_ext claude_pool_nb")
+        assert watched.run(ahead).text.strip() == "True"
+
+
+def test_a_run_that_is_over_before_its_view_appears_leaves_no_widget(live: Kernel) -> None:
+    """Between making the widgets ready and showing them a run may end: they are closed, and never were on the page."""
+    live.run("%load_ext claude_pool_nb\n%pool start --slots 1 --backend demo --store :memory: --demo-latency-s 0")
+    live.run("from claude_pool_nb.notebook.live import view\nview.READY_AFTER_S, view.APPEARS_AFTER_S = 0.0, 60.0")
+    done = live.run("%pool run --live widget hello [demo:slow=1]")
+    assert [output["msg_type"] for output in done.outputs] == ["display_data", "execute_result"]
+    assert "widget-view" not in str(done.outputs)
+    left = live.run("import ipywidgets.widgets.widget as w; print(len(w._instances))")
+    assert left.text.strip() == "0"

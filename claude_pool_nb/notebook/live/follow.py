@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from claude_pool_nb.display.pools import warming_line
@@ -68,20 +68,21 @@ class Follower:
         progress.seed(tasks, slots=slots, budget=pool.budget, paused=pool.status().paused)
         progress.describe(slots)
 
-    def start(self, *, after_s: float = 0.0, first: Callable[[], None] = lambda: None) -> None:
-        """Follow on a thread: after `after_s` seconds call `first`, then paint whenever something is new."""
+    def start(self, *steps: tuple[float, Callable[[], None]]) -> None:
+        """Follow on a thread: take these steps, each at its time (`time.monotonic()`), then paint what is new."""
         context = contextvars.copy_context()
         self._thread = threading.Thread(
-            target=context.run, args=(self._follow, after_s, first), name="claude-pool-live-view", daemon=True
+            target=context.run, args=(self._follow, steps), name="claude-pool-live-view", daemon=True
         )
         self._thread.start()
 
-    def _follow(self, after_s: float, first: Callable[[], None]) -> None:
+    def _follow(self, steps: Sequence[tuple[float, Callable[[], None]]]) -> None:
         try:
-            if after_s and self._over.wait(after_s):
-                return
-            self.look()
-            first()
+            for at, step in steps:
+                if self._over.wait(max(0.0, at - time.monotonic())):
+                    return
+                self.look()
+                step()
             while not self._over.wait(TICK_S):
                 if self.look():
                     self._paint()

@@ -16,6 +16,9 @@ class LineView:
         self._progress = progress
         self.shown = False
 
+    def prepare(self) -> None:
+        """A line needs no preparation."""
+
     def show(self) -> None:
         """Write the line for the first time."""
         self.shown = True

@@ -1,5 +1,7 @@
 """The live view of one waiting cell: it appears after half a second, follows the run, and leaves a static line behind.
 
+It is made ready a little before it appears, because the page takes its time over the first widgets of a notebook.
+
 Invariants: the static output is made from the run's records, and is the same however the run was shown; no widget
 outlives its cell; a view that breaks never breaks the run: its error is told below the line.
 """
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from claude_pool_nb.handles import Run
     from claude_pool_nb.pool import Pool
 
+READY_AFTER_S = 0.2
+"""What is done by then makes no widgets."""
 APPEARS_AFTER_S = 0.5
 """What is done by then shows no view."""
 MAX_ERRORS = 3
@@ -37,6 +41,9 @@ class Shown(Protocol):
     @property
     def shown(self) -> bool:
         """Whether it is on the page."""
+
+    def prepare(self) -> None:
+        """Get ready to appear."""
 
     def show(self) -> None:
         """Appear."""
@@ -53,6 +60,7 @@ class WidgetView:
 
     def __init__(self, make: Callable[[], Panel]) -> None:
         self._make = make
+        self._panel: Panel | None = None
         self._handle: Any = None
 
     @property
@@ -60,26 +68,32 @@ class WidgetView:
         """Whether it is on the page."""
         return self._handle is not None
 
-    def show(self) -> None:
-        """Make the widgets and display them."""
+    def prepare(self) -> None:
+        """Make the widgets: the page learns of them, and loads what shows them."""
         import ipywidgets as widgets
-        from IPython.display import display
 
         self._panel = self._make()
         self._box = widgets.VBox(self._panel.children)
+
+    def show(self) -> None:
+        """Display them as they are now."""
+        from IPython.display import display
+
+        self.tick()
         self._handle = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
 
     def tick(self) -> None:
         """Bring them up to date."""
-        self._panel.tick()
+        if self._panel is not None:
+            self._panel.tick()
 
     def close(self, bundle: dict[str, str]) -> bool:
         """Put the static output in their place, and close them all."""
-        if self._handle is None:
-            return False
-        self._handle.update(bundle, raw=True)
-        close_all([*self._panel.widgets, self._box])
-        return True
+        if self._handle is not None:
+            self._handle.update(bundle, raw=True)
+        if self._panel is not None:
+            close_all([*self._panel.widgets, self._box])
+        return self._handle is not None
 
 
 class LiveView:
@@ -91,14 +105,24 @@ class LiveView:
         shell: The IPython shell.
         mode: auto, widget, static or off.
         task_id: The one task that the cell waits for, if it is one: Cancel stops only it.
+        began: When the cell began, as `time.monotonic()` says; now, if it is not given.
     """
 
-    def __init__(self, pool: Pool, run: Run, shell: Any, *, mode: str = "auto", task_id: str | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        run: Run,
+        shell: Any,
+        *,
+        mode: str = "auto",
+        task_id: str | None = None,
+        began: float | None = None,
+    ) -> None:
         self._pool = pool
         self._run = run
         self.mode = decide(mode, shell)
         self._cancels = task_id or run.id
-        self._began = time.monotonic()
+        self._began = time.monotonic() if began is None else began
         self._view: Shown | None = None
         self._follower: Follower | None = None
 
@@ -114,7 +138,9 @@ class LiveView:
         else:
             self._view = WidgetView(lambda: Panel(self._pool, follower.progress, cancels=self._cancels))
         follower.begin()
-        follower.start(after_s=APPEARS_AFTER_S, first=self._view.show)
+        follower.start(
+            (self._began + READY_AFTER_S, self._view.prepare), (self._began + APPEARS_AFTER_S, self._view.show)
+        )
 
     def _paint(self) -> None:
         if self._view is not None:

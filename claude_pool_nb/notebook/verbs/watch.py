@@ -45,7 +45,7 @@ def watch_line(pool: Pool) -> None:
     view = LineView(follower.progress)
     follower.begin()
     try:
-        follower.start(first=view.show)
+        follower.start((0.0, view.show))
         follower.wait_idle()
     except KeyboardInterrupt:
         return
