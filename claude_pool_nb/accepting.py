@@ -161,8 +161,10 @@ class Accepting(Views):
                 inputs=design.inputs_json(),
             )
 
-        # Many are made beside the loop, the writing out of their own columns included: running tasks would wait for it.
-        specs = await asyncio.to_thread(make) if len(design) > MANY_PROMPTS else make()
+        # Many are made beside the loop, the writing out of their own columns included, and earlier answers are looked
+        # for there: running tasks would wait for it.
+        beside = len(design) > MANY_PROMPTS or engine.intake.caches(design.distinct_overrides())
+        specs = await asyncio.to_thread(make) if beside else make()
         record = RunRecord(
             id=run_id,
             verb=design.verb,

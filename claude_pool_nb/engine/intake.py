@@ -223,6 +223,7 @@ class Intake:
         """
         now = time.time()
         made: list[TaskSpec] = []
+        planned: list[_Plan] = []
         plans: dict[int, _Plan] = {}
         for at, (prompt, mine) in enumerate(zip(prompts, overrides, strict=True)):
             plan = plans.get(id(mine))
@@ -246,31 +247,32 @@ class Intake:
                 created_at=now,
             )
             made.append(self._spec(record, prompt, plan))
-        return self.answered(made)
+            planned.append(plan)
+        if any(plan.options.cache for plan in plans.values()):
+            self._answer(made, planned)
+        return tuple(made)
 
-    def answered(self, specs: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
-        """The same specs; those with `cache` whose request was answered before have that answer.
+    def _answer(self, specs: list[TaskSpec], plans: Sequence[_Plan]) -> None:
+        """Give those with `cache` whose request was answered before that answer.
 
         Raises:
-            StoreError: the ledger cannot be read.
+            StoreError: the ledger cannot be used.
         """
-        wanted: dict[str, set[str]] = {}
-        for spec in specs:
-            task = spec.record
-            if self.find_answers is not None and self.options_of(task.id).cache:
-                note = self._notes[task.id]
-                options = self._wherever(note.overrides, task.role, self.options_of(task.id), note.config)
-                wanted[task.id] = set(filter(None, (self.request_of(task, each) for each in options)))
-        if self.find_answers is None or not any(wanted.values()):
-            return tuple(specs)
-        found = self.find_answers({name for names in wanted.values() for name in names})
-        answers = (
-            next((found[name] for name in wanted.get(spec.record.id, ()) if name in found), None) for spec in specs
-        )
-        return tuple(
-            spec if answer is None else replace(spec, answer=answer)
-            for spec, answer in zip(specs, answers, strict=True)
-        )
+        wanted = {
+            at: [name for options in plan.priced if (name := self.request_of(spec.record, options)) is not None]
+            for at, (spec, plan) in enumerate(zip(specs, plans, strict=True))
+            if plan.options.cache
+        }
+        asked = {name for names in wanted.values() for name in names}
+        found = self.find_answers(asked) if self.find_answers is not None and asked else {}
+        for at, names in wanted.items():
+            answer = next((found[name] for name in names if name in found), None)
+            if answer is not None:
+                specs[at] = replace(specs[at], answer=answer)
+
+    def caches(self, overrides: Iterable[TaskOverrides]) -> bool:
+        """Whether tasks with some of these options may be answered from the ledger, which has to be looked into."""
+        return any(self.resolve(mine).cache for mine in overrides)
 
     def _plan(self, overrides: TaskOverrides, config: PoolConfig | None = None) -> _Plan:
         options = self.resolve(overrides, None, config)
@@ -404,7 +406,8 @@ class _Plan:
     overrides_json: str
     options: ResolvedConfig
     priced: tuple[ResolvedConfig, ...]
-    """Its options in every slot that may run it, as far as they differ: the dearest decides what is held back."""
+    """Its options in every slot that may run it, as far as they differ: the dearest decides what is held back, and an
+    answer that was given to any of them may be given again."""
     launch_key: str
     role: str | None
     tags: tuple[str, ...]

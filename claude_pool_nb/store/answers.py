@@ -1,7 +1,9 @@
 """Answers in the ledger, found by the request that they were given to.
 
-Invariants: only whole answers are found, those of completed attempts; of several the newest; what is found cost
-nothing and used nothing, because nobody is asked again.
+Invariants: only whole answers are found, those of completed attempts, whether or not anybody thought of asking again
+when they were given; of several the newest; what is found cost nothing and used nothing, because nobody is asked again.
+Names are indexed from the first time that somebody looks for one: they are random, so that an index of them costs
+every attempt as much as its row does, also where nobody ever looks.
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
+from weakref import WeakSet
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select, text
 
 from claude_pool_nb.records import EarlierAnswer, TurnResult
 from claude_pool_nb.store import schema
@@ -20,6 +23,10 @@ T = TypeVar("T")
 
 PART = 500
 """So many keys are asked for at once."""
+INDEX = "CREATE INDEX IF NOT EXISTS attempt_request ON attempt (request) WHERE request IS NOT NULL"
+
+_indexed: WeakSet[Ledger] = WeakSet()
+"""Ledgers whose names are known to be indexed."""
 
 
 def find_answers(ledger: Ledger, requests: Iterable[str]) -> dict[str, EarlierAnswer]:
@@ -30,7 +37,7 @@ def find_answers(ledger: Ledger, requests: Iterable[str]) -> dict[str, EarlierAn
         requests: names of requests, as attempts have them.
 
     Raises:
-        StoreError: the ledger cannot be read.
+        StoreError: the ledger cannot be used.
 
     Example:
         >>> with Ledger.open(":memory:") as ledger:
@@ -40,6 +47,9 @@ def find_answers(ledger: Ledger, requests: Iterable[str]) -> dict[str, EarlierAn
     attempt = schema.attempt.c
     newest: dict[str, tuple[int, int, int]] = {}
     found: dict[str, EarlierAnswer] = {}
+    if ledger not in _indexed and not ledger.read_only:
+        ledger.transact(_index)
+        _indexed.add(ledger)
     with ledger.reading() as connection:
         for part in _parts(dict.fromkeys(requests)):
             keys = select(attempt.request, attempt.run, attempt.task, attempt.number).where(attempt.request.in_(part))
@@ -67,6 +77,11 @@ def find_answers(ledger: Ledger, requests: Iterable[str]) -> dict[str, EarlierAn
                             )
                             found[request] = EarlierAnswer(f"r{run}.{row.task}", result)
     return found
+
+
+def _index(connection: Connection) -> None:
+    """Index the names of requests, where that was not done before."""
+    connection.execute(text(INDEX))
 
 
 def _parts(values: Iterable[T]) -> Iterator[list[T]]:

@@ -33,7 +33,6 @@ APPLICATION_ID = 0x436C506E
 def _name_requests(connection: Connection) -> None:
     """Version 2: attempts name their request, so that an identical one can be answered from the ledger."""
     connection.execute(text("ALTER TABLE attempt ADD COLUMN request TEXT"))
-    schema.attempt_request.create(connection)
 
 
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _name_requests}

@@ -129,11 +129,10 @@ attempt = Table(
     Column("denials", Text),
     Column("warnings", Text),
     Column("structured", Text),
-    Column("request", Text),  # names what was asked, where the answer may be given again
+    Column("request", Text),  # names what was asked, where the answer may be given again; indexed by store/answers.py
     Column("output", Text),  # last: the long one
 )
 """Number 0 is no attempt: it holds the earlier answer that a task was given without being sent."""
-attempt_request = Index("attempt_request", attempt.c.request, sqlite_where=attempt.c.request.is_not(None))
 
 slot = Table(
     "slot",

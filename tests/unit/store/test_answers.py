@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy import text
+
 from claude_pool_nb import events as ev
 from claude_pool_nb.records import AttemptState, EarlierAnswer, TaskState, TurnResult
 from claude_pool_nb.store import queries
@@ -23,12 +25,29 @@ def answer(writes: Writes, task: str, request: str | None, output: str) -> None:
 
 def test_the_newest_answer_is_found_without_its_price(ledger: Ledger, writes: Writes) -> None:
     """Of several answers the last one counts; what it cost then is not what it costs now."""
-    for text in ("old", "new"):
+    for said in ("old", "new"):
         run = writes.accept(["a", "b"])
-        answer(writes, f"{run}.1", "x", text)
+        answer(writes, f"{run}.1", "x", said)
         answer(writes, f"{run}.2", None, "unnamed")
     result = TurnResult(output="new", model="m", structured={"label": 1}, warnings=("odd",))
     assert find_answers(ledger, ["x", "y"]) == {"x": EarlierAnswer("r2.1", result)}
+
+
+def test_names_are_indexed_once_somebody_looks_for_one(ledger: Ledger, writes: Writes) -> None:
+    """Who never looks pays for no index; who does finds through it what was answered before it was made, and after."""
+
+    def is_indexed(name: str) -> bool:
+        plan = text(f"EXPLAIN QUERY PLAN SELECT 1 FROM attempt WHERE request IN ('{name}')")
+        with ledger.reading() as connection:
+            return "attempt_request" in str(connection.execute(plan).all())
+
+    run = writes.accept(["a", "b"])
+    answer(writes, f"{run}.1", "x", "before")
+    assert not is_indexed("x")
+    assert find_answers(ledger, ["x"])["x"].result.output == "before"
+    assert is_indexed("y")
+    answer(writes, f"{run}.2", "y", "after")
+    assert find_answers(ledger, ["y"])["y"].result.output == "after"
 
 
 def test_more_are_asked_for_than_a_statement_takes(ledger: Ledger, writes: Writes) -> None:
