@@ -12,21 +12,22 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from claude_pool_nb import events as ev
 from claude_pool_nb.errors import StoreConflict
 from claude_pool_nb.records import BudgetRecord, CostBasis, RunState, TaskRecord, TurnResult
-from claude_pool_nb.redact import redact
-from claude_pool_nb.store.ids import pool_number, run_number, task_key
-from claude_pool_nb.store.statements import Prepared, Row, Statements
-from claude_pool_nb.store.texts import as_json, cleaned, cleaned_json, storable
+from claude_pool_nb.redact import redact, redact_json, redact_value
+from claude_pool_nb.store.statements import Driver, Prepared, Row, Statements
 
 Key = tuple[int, int, int]
 """Run, task, attempt."""
 
 _RANKS = 16
 (_RUN, _TASK, _REOPEN, _CLAIM, _ATTEMPT, _PROGRESS, _EXTEND, _END, _VERDICT, _RUN_STATE, _ADOPT) = range(11)
+_STATEMENTS = (
+    "insert_run", "insert_task", "reopen_task", "claim_task", "insert_attempt", "progress_attempt", "extend_attempt",
+    "end_attempt", "task_verdict", "change_run", "adopt_run",
+)  # fmt: skip
+"""What executes the rows of each rank."""
 
 FINAL_RUN_STATES = frozenset({RunState.COMPLETED, RunState.CANCELLED, RunState.INTERRUPTED, RunState.FAILED})
 _WEAKEST = {basis: rank for rank, basis in enumerate((CostBasis.EXACT, CostBasis.ESTIMATED, CostBasis.UNKNOWN))}
@@ -102,10 +103,8 @@ Refusals = tuple[frozenset[tuple[str, int]], frozenset[tuple[str, int]]]
 class Batch:
     """Collects the rows of some callers' events and executes them in few statements."""
 
-    def __init__(
-        self, connection: Connection, statements: Statements, caches: Caches, *, one_by_one: bool = False
-    ) -> None:
-        self._connection = connection
+    def __init__(self, driver: Driver, statements: Statements, caches: Caches, *, one_by_one: bool = False) -> None:
+        self._driver = driver
         self._do = statements
         self._caches = caches
         self._one_by_one = one_by_one
@@ -115,19 +114,6 @@ class Batch:
         self._slots: dict[tuple[int, str], Row] = {}
         self._reserved: dict[Key, tuple[int | None, int] | None] = {}
         self._budgets: dict[int, _Purse] = {}
-        self._by_rank: dict[int, Prepared] = {
-            _RUN: statements.insert_run,
-            _TASK: statements.insert_task,
-            _REOPEN: statements.reopen_task,
-            _CLAIM: statements.claim_task,
-            _ATTEMPT: statements.insert_attempt,
-            _PROGRESS: statements.progress_attempt,
-            _EXTEND: statements.extend_attempt,
-            _END: statements.end_attempt,
-            _VERDICT: statements.task_verdict,
-            _RUN_STATE: statements.change_run,
-            _ADOPT: statements.adopt_run,
-        }
 
     # -- collecting ----------------------------------------------------------------------------------------------------
 
@@ -242,12 +228,12 @@ class Batch:
         self._events.append((event.at, pool, "attempt_ended", event.state.value, *key, None, payload))
         if event.late:
             self._execute()
-            row = self._do.read_attempt.first(self._connection, key)
+            row = self._do.read_attempt.first(self._driver, key)
             if row is not None and row[2] != "running":
                 basis = max(CostBasis(row[3] or "exact"), result.cost_basis, key=_WEAKEST.__getitem__)
                 known = (basis.value, storable(result.output), result.model, result.session_id)
                 late = (*key, result.cost_nano, *_used(result), *known)
-                self._do.late_attempt.many(self._connection, [late])
+                self._do.late_attempt.many(self._driver, [late])
                 self._book(row[0], spent=result.cost_nano, released=0)
                 return
         budget_id, reserved = self._reservation(key)
@@ -356,7 +342,7 @@ class Batch:
         """The budget as this transaction has it."""
         found = self._budgets.get(budget_id)
         if found is None:
-            row = self._do.read_budget.first(self._connection, (budget_id,))
+            row = self._do.read_budget.first(self._driver, (budget_id,))
             if row is None:
                 raise StoreConflict(f"there is no budget {budget_id} in the ledger; start the pool again")
             number, name, limit, spent, reserved, since, play = row
@@ -389,7 +375,7 @@ class Batch:
         known = self._reserved[key] if key in self._reserved else self._caches.reserved.get(key)
         if known is not None:
             return known
-        row = self._do.read_attempt.first(self._connection, key)
+        row = self._do.read_attempt.first(self._driver, key)
         if row is None or row[2] != "running" or key in self._reserved:
             raise StoreConflict(
                 f"attempt {key[2]} of task r{key[0]}.{key[1]} is not running in the ledger: another pool has taken "
@@ -404,10 +390,10 @@ class Batch:
         for position in sorted(self._buckets):
             rows = self._buckets[position]
             rank = position % _RANKS
-            statement = self._by_rank[rank]
+            statement: Prepared = getattr(self._do, _STATEMENTS[rank])
             parts: Iterable[list[Row]] = ([row] for row in rows) if self._one_by_one else (rows,)
             for part in parts:
-                if statement.many(self._connection, part) != len(part):
+                if statement.many(self._driver, part) != len(part):
                     raise StoreConflict(_conflict(rank, part))
         self._buckets.clear()
         self._last.clear()
@@ -418,23 +404,23 @@ class Batch:
         if self._slots:
             new = [key for key in self._slots if not self._is_known(key)]
             if new:
-                self._do.insert_slot.many(self._connection, [self._slots[key] for key in new])
+                self._do.insert_slot.many(self._driver, [self._slots[key] for key in new])
             old = [row for key, row in self._slots.items() if key not in new]
             if old:
-                self._do.update_slot.many(self._connection, old)
+                self._do.update_slot.many(self._driver, old)
         if self._events:
-            self._do.insert_event.many(self._connection, self._events)
+            self._do.insert_event.many(self._driver, self._events)
         changed = [
             (purse.number, purse.limit, purse.spent, purse.reserved)
             for _, purse in sorted(self._budgets.items())
             if purse.dirty
         ]
         if changed:
-            self._do.update_budget.many(self._connection, changed)
+            self._do.update_budget.many(self._driver, changed)
 
     def _is_known(self, key: tuple[int, str]) -> bool:
         """Whether a slot has a row."""
-        return key in self._caches.slots or self._do.read_slot.first(self._connection, key) is not None
+        return key in self._caches.slots or self._do.read_slot.first(self._driver, key) is not None
 
     def budget(self, budget_id: int | None) -> BudgetRecord | None:
         """The budget as it will be when this transaction is committed."""

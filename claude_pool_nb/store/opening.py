@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from claude_pool_nb.errors import ConfigError, StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreTooNew
 from claude_pool_nb.store import schema
-from claude_pool_nb.store.statements import at_driver
+from claude_pool_nb.store.statements import Driver
 
 SCHEMA_VERSION = 2
 """The schema that this code writes."""
@@ -202,7 +202,7 @@ def _configure_sqlite(engine: Engine, *, begin: str, busy_timeout_s: float, quer
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        at_driver(connection, begin)
+        Driver(connection).execute(begin)
 
 
 def ensure_schema(connection: Connection, where: str) -> None:

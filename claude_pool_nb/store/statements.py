@@ -45,56 +45,63 @@ class Prepared:
             return [dict(zip(self._names, row, strict=True)) for row in rows]
         return rows if self._arrange is None else [self._arrange(row) for row in rows]
 
-    def many(self, connection: Connection, rows: list[Row]) -> int:
+    def many(self, driver: Driver, rows: list[Row]) -> int:
         """Execute it for every row; returns how many rows of the table have changed."""
         bound = self._bound(rows)
-        cursor = connection.connection.cursor()
-        try:
-            if len(bound) == 1:
-                cursor.execute(self.sql, bound[0])
-            else:
-                cursor.executemany(self.sql, bound)
-            return cursor.rowcount
-        except Exception as error:
-            raise as_sqlalchemy(connection, self.sql, bound, error) from error
-        finally:
-            cursor.close()
+        if len(bound) == 1:
+            return driver.execute(self.sql, bound[0])
+        return driver.execute_many(self.sql, bound)
 
-    def first(self, connection: Connection, row: Row) -> Row | None:
+    def first(self, driver: Driver, row: Row) -> Row | None:
         """Execute it for one row of values; returns the first row found."""
-        bound = self._bound([row])
-        cursor = connection.connection.cursor()
-        try:
-            cursor.execute(self.sql, bound[0])
-            found = cursor.fetchone()
-        except Exception as error:
-            raise as_sqlalchemy(connection, self.sql, bound, error) from error
-        finally:
-            cursor.close()
-        return None if found is None else tuple(found)
+        return driver.first(self.sql, self._bound([row])[0])
 
 
-def at_driver(connection: Connection, sql: str) -> None:
-    """Say one thing to the driver itself, such as BEGIN: every prompt waits for a commit."""
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(sql)
-    except Exception as error:
-        raise as_sqlalchemy(connection, sql, [], error) from error
-    finally:
-        cursor.close()
-
-
-def as_sqlalchemy(connection: Connection, sql: str, bound: list[Any], error: Exception) -> BaseException:
-    """An error of the driver's cursor, as SQLAlchemy tells it; any other as it is.
+class Driver:
+    """What the driver itself is told, on a cursor that is kept: every prompt waits for a commit.
 
     The statements are compiled and go to the driver as they are: executing them through SQLAlchemy costs as much again
-    as the database does, and every prompt waits for a commit.
+    as the database does. Its errors come as SQLAlchemy tells them.
     """
-    base = connection.dialect.loaded_dbapi.Error
-    if not isinstance(error, base):
-        return error
-    return DBAPIError.instance(sql, bound, error, base, hide_parameters=True, dialect=connection.dialect)
+
+    __slots__ = ("_connection", "_cursor")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._cursor = connection.connection.cursor()
+
+    def execute(self, sql: str, values: Any = ()) -> int:
+        """Execute a statement; returns how many rows of a table have changed."""
+        try:
+            self._cursor.execute(sql, values)
+            return self._cursor.rowcount
+        except Exception as error:
+            raise self._told(error, sql, values) from error
+
+    def execute_many(self, sql: str, values: list[Any]) -> int:
+        """Execute a statement for each of some rows; returns how many rows of the table have changed."""
+        try:
+            self._cursor.executemany(sql, values)
+            return self._cursor.rowcount
+        except Exception as error:
+            raise self._told(error, sql, values) from error
+
+    def first(self, sql: str, values: Any) -> Row | None:
+        """Execute a query; returns the first row found."""
+        try:
+            self._cursor.execute(sql, values)
+            found = self._cursor.fetchone()
+        except Exception as error:
+            raise self._told(error, sql, values) from error
+        return None if found is None else tuple(found)
+
+    def _told(self, error: Exception, sql: str, values: Any) -> BaseException:
+        """An error of the driver as SQLAlchemy tells it; any other as it is."""
+        base = self._connection.dialect.loaded_dbapi.Error
+        if not isinstance(error, base):
+            return error
+        dialect = self._connection.dialect
+        return DBAPIError.instance(sql, values, error, base, hide_parameters=True, dialect=dialect)
 
 
 def _insert(dialect: Dialect, table: Table, *, without: Sequence[str] = ()) -> Prepared:
@@ -291,9 +298,9 @@ class Statements:
             "reserved_nano",
         )
 
-    def count_run(self, connection: Connection) -> int:
+    def count_run(self, driver: Driver) -> int:
         """Give out the next run number."""
-        self._count_run.many(connection, [("last_run",)])
-        found = self._last_run.first(connection, ("last_run",))
+        self._count_run.many(driver, [("last_run",)])
+        found = self._last_run.first(driver, ("last_run",))
         assert found is not None
         return int(found[0])

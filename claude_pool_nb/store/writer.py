@@ -23,7 +23,7 @@ from claude_pool_nb.errors import PoolError, StoreConflict, StoreError
 from claude_pool_nb.events import Event
 from claude_pool_nb.store.batch import Batch, Caches, Refusals, WriteResult
 from claude_pool_nb.store.opening import translate
-from claude_pool_nb.store.statements import Statements, at_driver
+from claude_pool_nb.store.statements import Driver, Statements
 
 CallSoon = Callable[[Callable[[], None]], object]
 """Like `loop.call_soon_threadsafe`: runs a function soon, in another thread."""
@@ -75,6 +75,7 @@ class Writer:
         self._statements = Statements(engine.dialect)
         self._caches = Caches()
         self._connection: Connection | None = None
+        self._driver: Driver | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="claude-pool-ledger", daemon=True)
         self._thread.start()
@@ -147,11 +148,13 @@ class Writer:
         """Do a group's work in one transaction: all writes together, or each in a savepoint of its own."""
         if self._connection is None:
             self._connection = self._engine.connect()
-        connection = self._connection
+        if self._driver is None:
+            self._driver = Driver(self._connection)
+        connection, driver = self._connection, self._driver
         outcomes: list[Outcome] = []
         batches: list[Batch] = []
         plain = connection.dialect.name == "sqlite" and not one_by_one and not any(isinstance(i, Call) for i in group)
-        with _at_the_driver(connection) if plain else connection.begin():
+        with _at_the_driver(driver) if plain else connection.begin():
             batch: Batch | None = None
             waiting: list[tuple[Write, Refusals]] = []
             for item in group:
@@ -161,12 +164,12 @@ class Writer:
                         batch, waiting = None, []
                     outcomes.append(_called(connection, item))
                 elif isinstance(item, Count):
-                    outcomes.append((item, self._statements.count_run(connection), None))
+                    outcomes.append((item, self._statements.count_run(driver), None))
                 elif one_by_one:
-                    outcomes.append(self._alone(connection, item))
+                    outcomes.append(self._alone(connection, driver, item))
                 else:
                     if batch is None:
-                        batch = Batch(connection, self._statements, self._caches)
+                        batch = Batch(driver, self._statements, self._caches)
                         batches.append(batch)
                     waiting.append((item, batch.add(item.pool_id, item.budget_id, item.events)))
             if batch is not None:
@@ -175,11 +178,11 @@ class Writer:
             batch.committed()
         return outcomes
 
-    def _alone(self, connection: Connection, item: Write) -> Outcome:
+    def _alone(self, connection: Connection, driver: Driver, item: Write) -> Outcome:
         """One write in a savepoint: if it is wrong, it alone is undone."""
         try:
             with connection.begin_nested():
-                batch = Batch(connection, self._statements, self._caches, one_by_one=True)
+                batch = Batch(driver, self._statements, self._caches, one_by_one=True)
                 refusals = batch.add(item.pool_id, item.budget_id, item.events)
                 batch.finish()
                 return item, WriteResult(*refusals, batch.budget(item.budget_id)), None
@@ -194,7 +197,7 @@ class Writer:
 
     def _drop_connection(self, error: BaseException) -> None:
         """Begin anew with a fresh connection: after an error nobody knows what an old one holds."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._driver = self._connection, None, None
         if connection is not None and self._engine.url.database != ":memory:":
             try:
                 connection.close()
@@ -206,15 +209,15 @@ class Writer:
 
 
 @contextmanager
-def _at_the_driver(connection: Connection) -> Iterator[None]:
+def _at_the_driver(driver: Driver) -> Iterator[None]:
     """A transaction of SQLite without SQLAlchemy's own, which costs twice what the database takes."""
-    at_driver(connection, "BEGIN IMMEDIATE")
+    driver.execute("BEGIN IMMEDIATE")
     try:
         yield
-        at_driver(connection, "COMMIT")
+        driver.execute("COMMIT")
     except BaseException:
         with suppress(DBAPIError):  # after some errors SQLite has rolled back by itself
-            at_driver(connection, "ROLLBACK")
+            driver.execute("ROLLBACK")
         raise
 
 
