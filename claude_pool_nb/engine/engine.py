@@ -362,7 +362,7 @@ class Engine:
             failure = Failure(FailureKind.REQUEST, type(error).__name__, str(error))
             self._done(task_id, attempt, without_secrets(TurnResult(failure=failure)), None)
             return
-        record = self.state.task(task_id)
+        record = self.state.spec(task_id).record
         turn = Turn(intake.prompt_of(record), options, sample=record.sample, task_id=task_id)
         relaunch = False
         if options.conversation is not None and not intake.conversations.holds(options.conversation, runner):

@@ -29,9 +29,15 @@ _WEAKER = (CostBasis.EXACT, CostBasis.ESTIMATED, CostBasis.UNKNOWN)
 
 def without_secrets(turn: TurnResult) -> TurnResult:
     """A turn's result as it may be shown and stored: answers and errors may quote a key."""
-    output, failure, structured, denials, warnings = (
-        redact(turn.output), turn.failure, turn.structured, turn.denials, turn.warnings,
-    )  # fmt: skip
+    output = redact(turn.output)
+    if output is turn.output and not (turn.failure or turn.denials or turn.warnings) and turn.structured is None:
+        return turn  # nearly all: an answer, and nothing in it
+    return _cleaned(turn, output)
+
+
+def _cleaned(turn: TurnResult, output: str) -> TurnResult:
+    """The same, of which more than the output has to be looked through."""
+    failure, structured, denials, warnings = turn.failure, turn.structured, turn.denials, turn.warnings
     if failure is not None:
         failure = replace(failure, error_type=redact(failure.error_type), message=redact(failure.message))
     if structured is not None:

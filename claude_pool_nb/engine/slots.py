@@ -98,6 +98,7 @@ class SlotRunner:
         self._warn = warn
         self._has_talked = False  # in a conversation that nothing but its process holds
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_since: float | None = None  # of the loop's clock; None while it has something to do
         self._stopping: StopReason | None = None
         self._stop_task: asyncio.Task[None] | None = None
         self._turn: asyncio.Task[TurnResult] | None = None
@@ -205,6 +206,9 @@ class SlotRunner:
         """End the session, if there is one, and wait for it; it opens no other."""
         self._over = True
         self._stay_awake()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         politely = [session for session in self._closing.values() if session is not None]
         await self._drop(kill=kill)
         if kill and politely:
@@ -233,15 +237,22 @@ class SlotRunner:
         self._stay_awake()
         persistent = self.options is not None and self.options.slot_mode is SlotMode.PERSISTENT
         if self._idle_close_s and not persistent:
-            self._idle_timer = asyncio.get_running_loop().call_later(self._idle_close_s, self._fall_asleep)
+            loop = asyncio.get_running_loop()
+            self._idle_since = loop.time()
+            if self._idle_timer is None:  # one of an earlier task looks at the time when it fires
+                self._idle_timer = loop.call_later(self._idle_close_s, self._fall_asleep)
 
     def _stay_awake(self) -> None:
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
+        self._idle_since = None
 
     def _fall_asleep(self) -> None:
-        if self._turn is not None or self.session is None or self._idle_timer is None:
+        self._idle_timer = None
+        if self._turn is not None or self.session is None or self._idle_since is None or self._idle_close_s is None:
+            return
+        loop = asyncio.get_running_loop()
+        left = self._idle_since + self._idle_close_s - loop.time()
+        if left > 0.001:
+            self._idle_timer = loop.call_later(left, self._fall_asleep)
             return
         # Taken away at once: a turn that begins before the loop gets to closing it must not find it.
         session, self.session = self.session, None
