@@ -107,14 +107,16 @@ def task_frame(
         else query.order_by(t.run, t.row, t.number)
     )
     with ledger.reading() as connection:
-        rows = queries.plain_rows(connection, query)
+        parts = queries.plain_columns(connection, query)
+        run, number, row = parts[:3]
         if keys is not None:
-            rows = [row for row in rows if (row[0], row[1]) in keys][-limit if limit else 0 :]
+            chosen = [at for at, key in enumerate(zip(run, number, strict=True)) if key in keys]
+            parts = _picked(parts, chosen[-limit if limit else 0 :])
         if latest_only:
-            rows.sort(key=lambda row: (row[0], row[2], row[1]))
-        found = sorted({row[0] for row in rows}) or [0]
+            parts = _picked(parts, sorted(range(len(run)), key=lambda at: (run[at], row[at], number[at])))
+        found = sorted(set(parts[0])) or [0]
         of_runs = select(r.number, r.meta, r.config).where(r.number >= found[0], r.number <= found[-1])
-        records = {row.number: (row.meta, row.config) for row in connection.execute(of_runs)}
+        records = {one.number: (one.meta, one.config) for one in connection.execute(of_runs)}
         retried = (
             select(
                 a.run, a.task, func.sum(a.cost_nano),
@@ -125,8 +127,13 @@ def task_frame(
             .where(or_(t.attempts > 1, t.opened_attempts > 0), a.run >= found[0], a.run <= found[-1])
             .group_by(a.run, a.task)
         )  # fmt: skip
-        sums = {(row[0], row[1]): row[2:] for row in connection.execute(retried)}
-    return _task_frame(rows, sums, records, runs)
+        sums = {(one[0], one[1]): one[2:] for one in connection.execute(retried)}
+    return _task_frame(parts, sums, records, runs)
+
+
+def _picked(parts: Sequence[Sequence[Any]], positions: Sequence[int]) -> list[list[Any]]:
+    """Some rows of columns, in the order of their positions."""
+    return [[column[at] for at in positions] for column in parts]
 
 
 def _task_conditions(
@@ -159,14 +166,12 @@ def _task_conditions(
 
 
 def _task_frame(
-    rows: Sequence[Any],
+    parts: Sequence[list[Any]],
     sums: Mapping[tuple[int, int], Any],
     records: Mapping[int, tuple[str, str]],
     runs: Sequence[str] | None,
 ) -> pd.DataFrame:
-    """Columns from rows, and the form of each run's input and its configuration."""
-    count = 35
-    parts: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * count
+    """Columns as the ledger has them, and the form of each run's input and its configuration, as a frame."""
     (
         run, number, row, sample, tags, profile, backend, conversation, requested_model, model, slot_id, session_id,
         state, prompt, output, failure_kind, error_type, error, attempts, cost, basis, input_tokens, output_tokens,
@@ -174,8 +179,7 @@ def _task_frame(
         overrides, inputs,
     ) = parts  # fmt: skip
     if sums:
-        cost, basis = list(cost), list(basis)
-        tokens = [list(column) for column in (input_tokens, output_tokens, cache_read, cache_write)]
+        tokens = (input_tokens, output_tokens, cache_read, cache_write)
         words = ("exact", "estimated", "unknown")
         for position, key in enumerate(zip(run, number, strict=True)):
             total = sums.get(key)
@@ -184,7 +188,6 @@ def _task_frame(
                 basis[position] = words[max(total[1], _BASIS_RANK.get(basis[position], 0))]
                 for column, value in zip(tokens, total[2:], strict=True):
                     column[position] = value
-        input_tokens, output_tokens, cache_read, cache_write = tokens
     created, started = col.number(created_at), col.number(started_at)
     own: dict[str, Any] = {
         "run_id": col.text([f"r{n}" for n in run]),
