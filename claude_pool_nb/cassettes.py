@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from claude_pool_nb.engine import taping
-
 if TYPE_CHECKING:
     from claude_pool_nb.aio import AsyncPool
     from claude_pool_nb.engine.engine import Engine
@@ -36,6 +34,8 @@ class AsyncCassettes:
         Raises:
             CassetteError: the tape cannot be used.
         """
+        from claude_pool_nb.engine import taping
+
         engine = self.engine
         taped = await taping.insert(engine, str(path), mode=mode, speed=speed)
         try:
@@ -96,6 +96,8 @@ class Cassettes:
             pong 1 0
             pong 0 1
         """
+        from claude_pool_nb.engine import taping
+
         engine = self.aio.engine
         taped = self._call(taping.insert(engine, str(path), mode=mode, speed=speed))
         try:

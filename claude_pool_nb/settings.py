@@ -5,7 +5,8 @@ Read from, the first that says something wins: the environment (`CLAUDE_POOL_NB_
 
 Invariants: an unknown name anywhere is an error that names the right one. A project's pyproject.toml may set looks and
 sizes only: opening somebody's notebook folder never gives that folder a say in what runs, with which rights, or where
-it is stored.
+it is stored. Where nobody has set anything, which is where most notebooks are, nothing is imported to read it: that
+would be a sixth of `%pool start`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from claude_pool_nb.errors import ConfigError, UnknownOption, nearest
 from claude_pool_nb.options import CHECKS
 
 ENV_PREFIX: Final = "CLAUDE_POOL_NB_"
+TABLE: Final = "claude-pool-nb"
+"""The table of a pyproject.toml, under `tool`."""
 
 PROJECT_MAY_SET: Final = frozenset(
     {
@@ -178,9 +181,12 @@ def load_settings(cwd: str | Path | None = None) -> Settings:
         4
     """
     directory = Path.cwd() if cwd is None else Path(cwd).expanduser().absolute()
+    own, project = user_file(), nearest_pyproject(directory)
+    if not own.is_file() and (project is None or not _names_us(project)) and not any(map(_is_ours, os.environ)):
+        return Settings()
     found: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for origin, values in _sources(directory):
+    for origin, values in _sources(own, project):
         for name, value in values.items():
             found[name] = value
             origins[name] = origin
@@ -188,19 +194,30 @@ def load_settings(cwd: str | Path | None = None) -> Settings:
     return Settings(**checked, origins=origins)
 
 
-def _sources(directory: Path) -> list[tuple[str, dict[str, Any]]]:
+def _is_ours(variable: str) -> bool:
+    """Whether a variable of the environment may be a setting, in whatever case."""
+    return variable.upper().startswith(ENV_PREFIX)
+
+
+def _names_us(project: Path) -> bool:
+    """False if a pyproject.toml has no table of ours, which nearly none has: the rest of it is not ours to read."""
+    try:
+        return TABLE.encode() in project.read_bytes()
+    except OSError:
+        return True  # it is read again, and what is wrong is said
+
+
+def _sources(own: Path, project: Path | None) -> list[tuple[str, dict[str, Any]]]:
     """Where settings were found and what they say, the weakest first."""
     from pydantic_settings import EnvSettingsSource, PyprojectTomlConfigSettingsSource, TomlConfigSettingsSource
     from pydantic_settings.exceptions import SettingsError
 
     model = _models()[0]
     sources: list[tuple[str, dict[str, Any]]] = []
-    own = user_file()
     if own.is_file():
         values = _read(own, lambda: TomlConfigSettingsSource(model, toml_file=own))
         _refuse_unknown(str(own), values)
         sources.append((str(own), values))
-    project = nearest_pyproject(directory)
     if project is not None:
         values = _read(project, lambda: PyprojectTomlConfigSettingsSource(model, toml_file=project))
         _refuse_unknown(f"[tool.claude-pool-nb] of {project}", values)
@@ -289,7 +306,7 @@ def _models() -> tuple[Any, Any]:
         """Says how sources are read; never made."""
 
         model_config = SettingsConfigDict(
-            env_prefix=ENV_PREFIX, pyproject_toml_table_header=("tool", "claude-pool-nb"), env_nested_delimiter=None
+            env_prefix=ENV_PREFIX, pyproject_toml_table_header=("tool", TABLE), env_nested_delimiter=None
         )
 
     hints = get_type_hints(Settings)

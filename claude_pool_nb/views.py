@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb import events
 from claude_pool_nb.analysis.design import Design
-from claude_pool_nb.analysis.preview import Preview
-from claude_pool_nb.analysis.previewing import preview_again, preview_made, preview_of
 from claude_pool_nb.analysis.reader import Frames
 from claude_pool_nb.analysis.tables import Table
 from claude_pool_nb.config import PoolConfig, TaskOverrides
@@ -27,6 +25,7 @@ from claude_pool_nb.store import queries
 if TYPE_CHECKING:
     import pandas as pd
 
+    from claude_pool_nb.analysis.preview import Preview
     from claude_pool_nb.config import ResolvedConfig
     from claude_pool_nb.engine.engine import Engine
     from claude_pool_nb.store.ledger import Ledger
@@ -132,6 +131,8 @@ class Views(Frames):
 
     def preview_design(self, design: Design) -> Preview:
         """What a `Design` would run and cost."""
+        from claude_pool_nb.analysis.previewing import preview_of
+
         return preview_of(self.engine, design)
 
     def preview_run(self, run_id: str) -> Preview:
@@ -147,6 +148,8 @@ class Views(Frames):
             >>> asyncio.run(main())
             True
         """
+        from claude_pool_nb.analysis.previewing import preview_made
+
         return preview_made(self.engine, self.run_record(run_id), self.task_records(run_id))
 
     def preview_again(
@@ -166,6 +169,8 @@ class Views(Frames):
             >>> seen.tasks, seen.prompts, list(seen.estimate["model"])
             (1, ('an ode',), ['demo-large'])
         """
+        from claude_pool_nb.analysis.previewing import preview_again
+
         return preview_again(self.engine, self.run_record(run_id), tasks, prompts, overrides)
 
     # -- what it is ----------------------------------------------------------------------------------------------------

@@ -24,7 +24,6 @@ from claude_pool_nb.engine.intake import Intake
 from claude_pool_nb.errors import ConfigError, UnknownOption, nearest
 from claude_pool_nb.options import CHECKS
 from claude_pool_nb.sessions.base import Backend
-from claude_pool_nb.sessions.cassette import checked_speed
 from claude_pool_nb.store import queries, shelf
 from claude_pool_nb.store.answers import find_answers
 from claude_pool_nb.store.ledger import Ledger
@@ -172,6 +171,8 @@ def _tape_of(backend: str, record: object, cassette: object, speed: object) -> d
     if speed is not None:
         if backend != "replay":
             raise ConfigError(f"speed={speed!r} is of a replay; give backend='replay' and cassette=PATH too")
+        from claude_pool_nb.sessions.cassette import checked_speed
+
         paths["speed"] = checked_speed(str(speed))
     return paths
 

@@ -13,15 +13,11 @@ import threading
 from importlib import import_module
 from typing import Any
 
+from claude_pool_nb.errors import PoolError
 from claude_pool_nb.notebook.live.mode import Mode, decide
 
-MODULES = (
-    "claude_pool_nb.settings",
-    "pydantic_settings",
-    "claude_pool_nb.pool",
-    "claude_pool_nb.sessions.claude_backend",
-)
-"""What a start on the real CLI imports, half a second of work together."""
+MODULES = ("claude_pool_nb.pool", "claude_pool_nb.sessions.claude_backend")
+"""What a start on the real CLI imports, with what reads the settings: a quarter of a second of work together."""
 WIDGETS = "ipywidgets"
 """What the first live view imports; a third of a second, where the machine is busy."""
 
@@ -45,6 +41,7 @@ class Prefetch:
     def _import_all(self) -> None:
         try:
             _import(*MODULES)
+            _read_settings()
         finally:
             self._ready.set()
         if decide("auto", self._shell) is Mode.WIDGET:
@@ -67,3 +64,9 @@ def _import(*modules: str) -> None:
         # The verb that needs it imports it again, and says what is wrong. RuntimeError: the interpreter is ending.
         with contextlib.suppress(ImportError, RuntimeError):
             import_module(module)
+
+
+def _read_settings() -> None:
+    # Only what is set anywhere has to be checked, with what takes its time to import.
+    with contextlib.suppress(ImportError, RuntimeError, PoolError):
+        import_module("claude_pool_nb.settings").load_settings()

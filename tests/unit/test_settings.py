@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +115,31 @@ def test_a_broken_file_is_named(place: Write) -> None:
     """A file that is no TOML stops the start, with its path."""
     with pytest.raises(ConfigError, match=r"config\.toml cannot be read"):
         load_settings(place(user="slots ="))
+
+
+def test_where_nothing_is_set_nothing_is_imported_to_read_it(place: Write) -> None:
+    """A start does not wait for pydantic because of an empty home and somebody else's pyproject.toml."""
+    directory = place(project="[tool.other]\nslots = 9")
+    user_file().unlink()
+    code = "import sys; from claude_pool_nb import settings; settings.load_settings(); print('pydantic' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
+    assert said.stdout.strip() == "False", said.stderr
+    assert load_settings(directory) == Settings()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"project": "[tool.claude-pool-nb]\nslots = 7"}, {"CLAUDE_POOL_NB_SLOTS": "7"}, {"claude_pool_nb_slots": "7"}],
+    ids=["project", "environment", "any case"],
+)
+def test_one_source_is_enough_to_be_read(place: Write, given: dict[str, str]) -> None:
+    """A setting counts where there is no user's file, too."""
+    directory = place(**given)
+    user_file().unlink()
+    assert load_settings(directory).slots == 7
 
 
 def test_lists_and_mappings_come_through(place: Write) -> None:
