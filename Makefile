@@ -3,6 +3,7 @@
 # make test   set up, then everything that CI checks
 # make lint   the checks that need no test run
 # make test-6 the notebook and browser tests on ipykernel 6.31, which takes no clicks while a cell runs
+# make docs   the README, all verbs, the Python API and the notebooks as pages in build/docs
 # make bench  the benchmarks, by hand, on a quiet machine
 # make clean  remove what the other targets made
 
@@ -14,10 +15,10 @@ VENV6 := .venv-ipykernel6
 NOTEBOOK := notebooks/00_quickstart.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-6 lint bench clean
+.PHONY: help demo lab test test-6 lint docs bench clean
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -7
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -8
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or later, or name yours: make PYTHON=python3.12"; exit 1; }
@@ -61,6 +62,15 @@ test-6: $(VENV6)/.test
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	env HOME="$$home" XDG_CONFIG_HOME="$$home/config" XDG_DATA_HOME="$$home/data" XDG_CACHE_HOME="$$home/cache" \
 	$(VENV6)/bin/python -m pytest $(PYTEST_FLAGS) tests/notebook tests/browser
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
+	@cp build/docs/README.html build/docs/index.html
+	@echo "open build/docs/index.html"
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks
