@@ -89,6 +89,11 @@ def _versions(_call: Call) -> Iterator[Check]:
 
 
 def _cli(_call: Call) -> Iterator[Check]:
+    from claude_pool_nb.sessions.processes import CAN_BE_ENDED
+
+    if not CAN_BE_ENDED:
+        yield Check("claude CLI", "not for this system", False, "it needs Linux or macOS: work in WSL, or on the demo")
+        return
     path = _cli_path()
     if path is None:
         yield Check("claude CLI", "not found", False, "reinstall claude-agent-sdk, which ships it, or set cli_path")

@@ -222,8 +222,13 @@ class TapeFile:
 
     def _opened(self) -> FileIO:
         """The file, to be added to, and by nobody else."""
-        import fcntl
-
+        try:
+            import fcntl
+        except ImportError:
+            raise CassetteError(
+                "a tape is recorded on Linux and macOS, which lock files as it needs; "
+                "on Windows record in WSL: the tape can be replayed everywhere"
+            ) from None
         try:
             file = self._place.open("ab", buffering=0)
         except IsADirectoryError:

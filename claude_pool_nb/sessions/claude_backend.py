@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from claude_pool_nb.config import ResolvedConfig
-from claude_pool_nb.errors import MissingCredentials
-from claude_pool_nb.model_names import validate_model
+from claude_pool_nb.errors import MissingCredentials, NotYetSupported
+from claude_pool_nb.options import validate_model
 from claude_pool_nb.records import Usage
 from claude_pool_nb.sessions.base import BackendInfo, Session
 from claude_pool_nb.sessions.claude import ClaudeSession
 from claude_pool_nb.sessions.credentials import find_credentials
 from claude_pool_nb.sessions.launch import environment, find_cli, verify
-from claude_pool_nb.sessions.processes import WATCHER, off_loop
+from claude_pool_nb.sessions.processes import CAN_BE_ENDED, WATCHER, off_loop
 
 SLOT_BYTES = 345 << 20
 """What one process was seen to grow to; a fresh one takes half of it."""
@@ -59,8 +59,14 @@ class ClaudeBackend:
             Warnings to show.
 
         Raises:
+            NotYetSupported: on Windows, where a dead kernel might leave sessions behind that go on spending.
             ConfigError, UnknownModel, CLINotFound, MissingCredentials: with what to do next.
         """
+        if not CAN_BE_ENDED:
+            raise NotYetSupported(
+                "sessions of the claude CLI need Linux or macOS; on Windows work in WSL, "
+                "or use backend='demo' or 'replay' (magic: --backend demo), which run everywhere"
+            )
         self._options = options
         verify(options)
         env = environment(options)

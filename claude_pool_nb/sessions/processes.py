@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CAN_BE_ENDED = hasattr(os, "killpg") and hasattr(os, "register_at_fork")
+"""Whether this system has what it takes to end a whole tree for sure; where it has not, no session is started."""
 MARK = "CLAUDE_POOL_NB_KERNEL"
 """Name of the environment variable that tells whose descendants are whose."""
 _MARKS = itertools.count(1)
@@ -128,8 +130,8 @@ def leftovers() -> list[psutil.Process]:
     """
     import psutil
 
-    found = []
-    for process in psutil.process_iter():
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter() if CAN_BE_ENDED else ():
         with suppress(OSError, psutil.Error):
             kernel = process.environ().get(MARK, "").partition("-")[0]
             if not kernel.isdigit() or process.uids().real != os.getuid() or process.status() == psutil.STATUS_ZOMBIE:
@@ -178,7 +180,7 @@ def end_orphans(processes: Iterable[ProcessId | tuple[int, float, str]]) -> int:
     import psutil
 
     ended = 0
-    for entry in processes:
+    for entry in processes if CAN_BE_ENDED else ():
         wanted = entry if isinstance(entry, ProcessId) else ProcessId(*entry)
         now = identify(wanted.pid)
         if now is None or abs(now.started_at - wanted.started_at) >= START_TIME_SLACK_S:
@@ -202,7 +204,8 @@ class Watcher:
 
     def __init__(self) -> None:
         self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+        if CAN_BE_ENDED:
+            os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
         """Watch nothing; a forked copy of the kernel begins anew, for its parent's processes are not its own."""

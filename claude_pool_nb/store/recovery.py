@@ -65,7 +65,10 @@ class Recovery:
 
 @cache
 def boot_id() -> str:
-    """A word that changes when this machine boots.
+    """A word that changes when this machine boots, where the system has one.
+
+    Elsewhere process ids and their start times, which the system keeps, tell pools apart. The time of the boot would
+    not do in its place: it moves with the clock, and a living pool would be taken for dead.
 
     Example:
         >>> boot_id() == boot_id()
@@ -74,9 +77,7 @@ def boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        import psutil
-
-        return f"booted-{round(psutil.boot_time() / 60)}"
+        return "unknown"
 
 
 def this_process() -> tuple[str, str, int, float]:
