@@ -222,6 +222,9 @@ def _of_mask(values: Sequence[Any]) -> list[int]:
 
 
 def _of_series(frame: pd.DataFrame, mask: pd.Series[Any]) -> list[int]:
+    # Before pandas 3 a column of texts, read from a file for example, may be one of objects.
+    if mask.name == "task_id" and pd.api.types.infer_dtype(mask) == "string":
+        return _of_tasks(frame, mask)
     if not (pd.api.types.is_bool_dtype(mask.dtype) or mask.dtype == object):
         if mask.name == "task_id":
             return _of_tasks(frame, mask)

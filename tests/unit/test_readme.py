@@ -39,10 +39,12 @@ def blocks(text: str) -> list[Block]:
 
 
 def steady(output: str) -> str:
-    """An output without what differs between two runs: times, dates, slots that start, spaces at the ends of lines."""
+    """An output without what differs between two runs: times, dates, versions, starting slots, spaces at line ends."""
     output = output.replace(" starting\n", " idle\n")
     output = re.sub(r"\d+\.\d+ s\b", "N s", output)
     output = re.sub(r"\d{4}-\d\d-\d\d", "DATE", output)
+    output = re.sub(r"genai-prices \d+\.\d+\.\d+", "genai-prices VERSION", output)
+    output = output.replace("<NA>", " NaN")  # as pandas 2 shows it
     return "\n".join(line.rstrip() for line in output.strip().splitlines())
 
 

@@ -13,7 +13,7 @@ import pydantic
 import pytest
 import typing_extensions
 
-from claude_pool_nb.analysis.columns import by_schema
+from claude_pool_nb.analysis.columns import TEXT, by_schema
 from claude_pool_nb.config import PoolConfig, TaskOverrides
 from claude_pool_nb.errors import ConfigError
 from claude_pool_nb.records import TaskResult, TaskState
@@ -169,7 +169,7 @@ def test_what_is_no_schema_is_told_with_its_place(given: Any, error: str) -> Non
         ({"type": "integer"}, [], "Int64"),
         ({"type": ["number", "null"]}, [1, None], "Float64"),
         ({"type": "boolean"}, [True, None], "boolean"),
-        ({"type": "string"}, [None, None], str(pd.Series(["x"], dtype="str").dtype)),
+        ({"type": "string"}, [None, None], str(TEXT)),
     ],
 )
 def test_columns_have_the_type_of_their_field(form: Any, values: list[Any], dtype: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from claude_pool_nb import Pool, Run
 from claude_pool_nb.analysis import export, files
+from claude_pool_nb.analysis.columns import TEXT
 from claude_pool_nb.analysis.export import FORMATS, export_frame
 from claude_pool_nb.errors import ConfigError, MissingExtra, RunNotFound
 
@@ -66,10 +67,11 @@ def test_parquet_comes_back_equal(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     back = pd.read_parquet(run.export(tmp_path / "a.parquet"))
     frame = pd.DataFrame(run.frame)
-    # pandas itself forgets the type of the words of a category of which nothing occurs.
-    unused = [name for name in frame if frame[name].isna().all() and str(frame[name].dtype) == "category"]
-    assert set(unused) <= {"failure_kind", "error_type"}
-    for name in unused:
+    # pandas itself forgets the type of the words of a category of which nothing occurs; before version 3, of any.
+    categories = [name for name in frame if str(frame[name].dtype) == "category"]
+    forgotten = [name for name in categories if TEXT == "string" or frame[name].isna().all()]
+    assert TEXT == "string" or set(forgotten) <= {"failure_kind", "error_type"}
+    for name in forgotten:
         back[name] = back[name].astype(frame[name].dtype)
     pd.testing.assert_frame_equal(back, frame)
     assert back.attrs == {"run_id": run.id}
@@ -255,7 +257,7 @@ def test_a_sheet_cuts_what_no_cell_holds_and_says_so(tmp_path: Path) -> None:
     assert second == ["bell \ufffd", None, 1, 0.5]
     about = [[cell.value for cell in row] for row in book["about"].iter_rows()]
     assert ["notes", "1 texts were cut to 32,767 characters, which is what a cell holds", None] in about
-    assert ["when", "datetime64[us, Europe/Berlin]", "UTC"] in about
+    assert ["when", str(frame["when"].dtype), "UTC"] in about
 
 
 # -- what travels with it ----------------------------------------------------------------------------------------------
