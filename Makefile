@@ -48,7 +48,7 @@ lint: $(VENV)/.test
 
 # The notebooks are run by nbval from within the tests. A home of its own: nobody's settings, account or ledger.
 test: lint
-	@command -v chromium >/dev/null || echo "chromium is not installed: the browser tests are skipped (on Debian: apt install chromium)"
+	@command -v chromium chromium-browser google-chrome >/dev/null || echo "chromium is not installed: the browser tests are skipped (on Debian: apt install chromium)"
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	env HOME="$$home" XDG_CONFIG_HOME="$$home/config" XDG_DATA_HOME="$$home/data" XDG_CACHE_HOME="$$home/cache" \
 	$(BIN)/python -m pytest --doctest-modules $(PYTEST_FLAGS) claude_pool_nb tests

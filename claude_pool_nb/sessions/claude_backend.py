@@ -8,7 +8,7 @@ from pathlib import Path
 
 from claude_pool_nb.config import ResolvedConfig
 from claude_pool_nb.errors import MissingCredentials, NotYetSupported
-from claude_pool_nb.options import validate_model
+from claude_pool_nb.model_names import validate_model
 from claude_pool_nb.records import Usage
 from claude_pool_nb.sessions.base import BackendInfo, Session
 from claude_pool_nb.sessions.claude import ClaudeSession
