@@ -6,7 +6,6 @@ nothing but `claude --version`; a check that cannot be made says so and does not
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -33,8 +32,6 @@ PACKAGES = (
 """Packages whose versions are told."""
 OPTIONAL = frozenset({"jupyterlab", "claude-pool-nb"})
 """Packages that may be missing: another front end, or a checkout that was not installed."""
-SLOT_BYTES = 345_000_000
-"""Memory that a busy session may take."""
 LOW_DISK_BYTES = 200_000_000
 """Less free disk than this is told as a problem."""
 
@@ -89,34 +86,22 @@ def _versions(_call: Call) -> Iterator[Check]:
 
 
 def _cli(_call: Call) -> Iterator[Check]:
+    from claude_pool_nb.errors import CLINotFound
+    from claude_pool_nb.sessions.launch import find_cli
     from claude_pool_nb.sessions.processes import CAN_BE_ENDED
 
     if not CAN_BE_ENDED:
         yield Check("claude CLI", "not for this system", False, "it needs Linux or macOS: work in WSL, or on the demo")
         return
-    path = _cli_path()
-    if path is None:
+    pool = current_pool()
+    try:
+        path = find_cli(pool.setup.config.cli_path if pool is not None else None)
+    except CLINotFound:
         yield Check("claude CLI", "not found", False, "reinstall claude-agent-sdk, which ships it, or set cli_path")
         return
     done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)
     said = (done.stdout or done.stderr).strip()
     yield Check("claude CLI", f"{said} ({path})", done.returncode == 0, "" if done.returncode == 0 else "reinstall it")
-
-
-def _cli_path() -> str | None:
-    """The CLI that a pool would use: its own option, else the one that claude-agent-sdk ships, else the one on PATH."""
-    pool = current_pool()
-    given = pool.setup.config.cli_path if pool is not None else None
-    if given:
-        return str(given)
-    from importlib.util import find_spec
-
-    spec = find_spec("claude_agent_sdk")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        bundled = Path(folder) / "_bundled" / ("claude.exe" if os.name == "nt" else "claude")
-        if bundled.exists():
-            return str(bundled)
-    return shutil.which("claude")
 
 
 def _credentials(_call: Call) -> Iterator[Check]:
@@ -164,12 +149,12 @@ def _ledger(call: Call) -> Iterator[Check]:
 
 
 def _memory(call: Call) -> Iterator[Check]:
-    import psutil
+    from claude_pool_nb.sessions.claude_backend import SLOT_BYTES, available_memory
 
-    free = psutil.virtual_memory().available
+    free = available_memory()
     pool = current_pool()
     slots = sum(pool.status().slots.values()) if pool is not None else call.magics.slots
-    enough = free > slots * SLOT_BYTES
+    enough = free >= slots * SLOT_BYTES
     advice = "" if enough else f"{slots} slots may need {size(slots * SLOT_BYTES)}: use fewer, or --backend demo"
     yield Check("free memory", size(free), enough, advice)
 

@@ -497,6 +497,20 @@ def test_doctor_names_credentials_and_never_tells_them(run_cell: Runner, monkeyp
     assert not found["value"].str.contains("Error").any()
 
 
+def test_doctor_finds_what_a_start_would_find(
+    run_cell: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Memory is what the container has left, not the machine; a CLI that cannot be run is none."""
+    monkeypatch.setattr("claude_pool_nb.sessions.claude_backend.available_memory", lambda: 1 << 30)
+    memory = run_cell("%pool doctor").value.set_index("what").loc["free memory"]
+    assert (memory["value"], bool(memory["ok"])) == ("1.1 GB", False)
+    assert memory["advice"].startswith("4 slots may need 1.4 GB")
+    not_to_be_run = tmp_path / "claude"
+    not_to_be_run.write_text("#!/bin/sh\n")
+    run_cell(f"{DEMO} --cli-path {not_to_be_run}")
+    assert run_cell("%pool doctor").value.set_index("what").loc["claude CLI", "value"] == "not found"
+
+
 def test_show_and_doctor_hide_nothing(demo: Runner) -> None:
     """Both display every row and the whole text, where pandas would show ten rows and fifty characters."""
     demo(f"%pool run {'word ' * 30}end <b>")
