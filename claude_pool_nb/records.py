@@ -25,6 +25,7 @@ from claude_pool_nb.states import (
 )
 
 __all__ = [
+    "BACKENDS",
     "FINAL_STATES",
     "NANO_PER_USD",
     "PLAY_BACKENDS",
@@ -57,6 +58,8 @@ T = TypeVar("T")
 
 NANO_PER_USD = 1_000_000_000
 
+BACKENDS = ("claude", "demo", "replay")
+"""Who answers, by name; a pool may also be given an object that does."""
 PLAY_BACKENDS = ("demo", "replay")
 """Backends whose dollars are play money, where no budget says so."""
 

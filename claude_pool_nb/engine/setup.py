@@ -23,13 +23,11 @@ from claude_pool_nb.engine.engine import Engine
 from claude_pool_nb.engine.intake import Intake
 from claude_pool_nb.errors import ConfigError, UnknownOption, nearest
 from claude_pool_nb.options import CHECKS
+from claude_pool_nb.records import BACKENDS, PLAY_BACKENDS
 from claude_pool_nb.sessions.base import Backend
 from claude_pool_nb.store import queries, shelf
 from claude_pool_nb.store.answers import find_answers
 from claude_pool_nb.store.ledger import Ledger
-
-BACKENDS = ("claude", "demo", "replay")
-"""Where sessions come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +118,7 @@ class Setup:
             CHECKS["name"]("budget_name", budget_name)
         scope = _scope().encode("utf-8", "backslashreplace").decode()  # a file may be named in another encoding
         played = custom is not None and custom.info.play_money
-        money = backend if backend in {"demo", "replay"} else "demo" if played else "real"
+        money = backend if backend in PLAY_BACKENDS else "demo" if played else "real"
         return cls(
             slots=slots,
             backend=backend,

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.analysis.keys import COST_KEYS, METRIC_KEYS, USAGE_KEYS
+from claude_pool_nb.model_names import MODEL_ALIASES
 from claude_pool_nb.notebook.call import current_pool
 from claude_pool_nb.notebook.parser import Takes, VerbParser, words
 from claude_pool_nb.notebook.paths import paths_from
@@ -27,8 +28,6 @@ _RUN_ID = re.compile(r"\br\d+\b")
 _APART = re.compile(r"[\s,'\"]")
 """What a column's name cannot have to be written as a word of a list."""
 _OVER = re.compile(r"--over[ =]+([A-Za-z_]\w*)")
-MODELS = ("haiku", "sonnet", "opus")
-"""Aliases that are offered."""
 MAX_IDS = 50
 """So many of the latest ids are offered."""
 
@@ -136,7 +135,7 @@ class PoolMatcher:
         if offered := parser.offered(option):
             return offered
         if action.dest in {"model", "fallback_model"}:
-            return MODELS
+            return MODEL_ALIASES
         if action.dest in {"schema", "into", "over", "template"}:
             return self._variables("")
         if action.dest == "run":
@@ -172,8 +171,8 @@ class PoolMatcher:
         from claude_pool_nb.config import Effort, PermissionMode
 
         words: dict[str, Iterable[str]] = {
-            "model": MODELS,
-            "fallback_model": MODELS,
+            "model": MODEL_ALIASES,
+            "fallback_model": MODEL_ALIASES,
             "effort": Effort,
             "permission_mode": PermissionMode,
         }

@@ -20,6 +20,7 @@ from claude_pool_nb.notebook.live.mode import MODES
 from claude_pool_nb.notebook.parser import Line, VerbParser, did_you_mean
 from claude_pool_nb.notebook.prefetch import Prefetch
 from claude_pool_nb.notebook.verbs import VERBS, Verb, add_common_options, module_of, overview
+from claude_pool_nb.records import BACKENDS
 
 
 @magics_class
@@ -34,7 +35,7 @@ class PoolMagics(Magics):
     )
     strict_budget = Bool(help="Reserve the worst case for every task.").tag(config=True)
     backend = Enum(
-        ["claude", "demo", "replay"],
+        BACKENDS,
         help="Who answers: claude, demo (offline, play money) or replay (a tape).",
     ).tag(config=True)
     store = Unicode(None, allow_none=True, help="Path or URL of the ledger; None for the user's own.").tag(config=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from claude_pool_nb.analysis.charts import THEMES
 from claude_pool_nb.analysis.keys import COST_KEYS
 from claude_pool_nb.analysis.plots import KINDS, WIDTH
 from claude_pool_nb.notebook.call import Call
@@ -25,7 +26,7 @@ def parser() -> VerbParser:
     )
     options.offer(by, COST_KEYS)
     options.add_argument("--width", metavar="PIXELS", type=number(int, least=160), default=WIDTH, help="of the area")
-    options.add_argument("--theme", choices=["auto", "light", "dark"], default="auto", help="auto: the front end's")
+    options.add_argument("--theme", choices=THEMES, default="auto", help="auto: the front end's")
     money = options.add_mutually_exclusive_group()
     money.add_argument("--play", dest="play_money", action="store_true", default=None, help="cost, latency: the demo's")
     money.add_argument("--real", dest="play_money", action="store_false", help="cost, latency: only real money")

@@ -8,6 +8,7 @@ from claude_pool_nb.errors import PoolExists
 from claude_pool_nb.notebook.call import Call, current_pool
 from claude_pool_nb.notebook.overrides import add_session_options, retry_policy
 from claude_pool_nb.notebook.parser import VerbParser, number
+from claude_pool_nb.records import BACKENDS
 
 if TYPE_CHECKING:
     from claude_pool_nb.pool import Pool
@@ -51,7 +52,7 @@ def parser() -> VerbParser:
     add("--budget-name", metavar="NAME", help="share the budget of that name (default: the notebook's own)")
     add(
         "--backend",
-        choices=["claude", "demo", "replay"],
+        choices=BACKENDS,
         help="demo: offline, made-up answers, play money; replay: the answers of a tape",
     )
     add("--record", metavar="PATH", help="record all answers to this tape")
