@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from claude_pool_nb.aio import AsyncPool
     from claude_pool_nb.analysis.preview import Preview
 
-OPEN_RUN_STATES = frozenset({RunState.PENDING, RunState.RUNNING, RunState.PAUSED})
-"""States of a run that still has something to do."""
-
 
 def key_of(what: object) -> str:
     """The id of a run or task, or as text what was given in its place: that names none, and is told as such.
@@ -135,7 +132,7 @@ class Run:
     @property
     def done(self) -> bool:
         """True once all its tasks are final."""
-        return self.state not in OPEN_RUN_STATES
+        return self.state.is_final
 
     @property
     def frame(self) -> pd.DataFrame:

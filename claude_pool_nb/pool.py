@@ -25,7 +25,7 @@ from claude_pool_nb.config import PoolConfig, SlotConfig
 from claude_pool_nb.display.pools import PoolCard, pool_html
 from claude_pool_nb.engine.portal import InlineLoop, LoopThread, Portal
 from claude_pool_nb.errors import ConfigError, Interrupted, NoPool, PoolClosed, StoreError, nearest
-from claude_pool_nb.handles import OPEN_RUN_STATES, Run, Task, key_of
+from claude_pool_nb.handles import Run, Task, key_of
 from claude_pool_nb.pool_reopening import PoolReopening
 from claude_pool_nb.pool_views import PoolViews
 from claude_pool_nb.records import BudgetRecord, PoolStatus, SlotRecord, TaskResult
@@ -228,7 +228,7 @@ class Pool(Cassettes, PoolReopening, PoolViews):
         """
         if what is not None:
             self._wait((key_of(what),), timeout_s)
-        elif keys := tuple(run.id for run in self.aio.engine.state.runs() if run.state in OPEN_RUN_STATES):
+        elif keys := tuple(run.id for run in self.aio.engine.state.runs() if not run.state.is_final):
             self._wait(keys, timeout_s)
 
     # -- work ----------------------------------------------------------------------------------------------------------

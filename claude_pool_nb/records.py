@@ -15,6 +15,7 @@ from claude_pool_nb.answer_types import parsed
 from claude_pool_nb.errors import ConfigError
 from claude_pool_nb.states import (
     FINAL_STATES,
+    OPEN_RUN_STATES,
     AttemptState,
     CostBasis,
     FailureKind,
@@ -28,6 +29,7 @@ __all__ = [
     "BACKENDS",
     "FINAL_STATES",
     "NANO_PER_USD",
+    "OPEN_RUN_STATES",
     "PLAY_BACKENDS",
     "AttemptRecord",
     "AttemptState",

@@ -51,6 +51,15 @@ class RunState(StrEnum):
     INTERRUPTED = "interrupted"
     FAILED = "failed"
 
+    @property
+    def is_final(self) -> bool:
+        """True for completed, cancelled, interrupted and failed."""
+        return self not in OPEN_RUN_STATES
+
+
+OPEN_RUN_STATES = frozenset({RunState.PENDING, RunState.RUNNING, RunState.PAUSED})
+"""States of a run that still has something to do."""
+
 
 class FailureKind(StrEnum):
     """Why an attempt failed; what is tried again depends on it."""

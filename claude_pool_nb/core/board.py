@@ -313,7 +313,7 @@ class Board:
         if not self._min_slots <= slots <= self._max_slots:
             raise ConfigError(
                 f"slots={slots} is not possible: this pool takes {self._min_slots} to {self._max_slots} "
-                "(it was started with these min_slots and max_slots)."
+                "(it was started with these min_slots and max_slots)"
             )
 
     def _slot_counts(self) -> dict[SlotState, int]:
@@ -393,10 +393,9 @@ class Board:
         if run.state is state:
             return
         run.state = state
-        over = state not in (RunState.PENDING, RunState.RUNNING, RunState.PAUSED)
-        run.finished_at = at if over else None
+        run.finished_at = at if state.is_final else None
         self._events.append(RunChanged(at, run.accepted.id, state))
-        if over:
+        if state.is_final:
             self._told_runs.append(run.accepted.id)
 
     def _pause_run(self, run: RunEntry, at: float) -> None:

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 
 from claude_pool_nb.display import html
 from claude_pool_nb.display.text import count, money, one_line, seconds
+from claude_pool_nb.records import FINAL_STATES
 
 ORDER = ("completed", "running", "pending", "waiting", "pending_review", "failed", "cancelled", "interrupted")
 """The order in which states are told."""
-FINAL = frozenset({"completed", "failed", "cancelled", "interrupted"})
-"""The words of the final states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class RunSummary:
     @property
     def done(self) -> int:
         """Those that are final."""
-        return sum(number for state, number in self.counts.items() if state in FINAL)
+        return sum(number for state, number in self.counts.items() if state in FINAL_STATES)
 
 
 def states_line(summary: RunSummary) -> str:

@@ -37,7 +37,6 @@ from claude_pool_nb.records import (
     CostBasis,
     Failure,
     FailureKind,
-    RunState,
     SlotRecord,
     SlotState,
     StopReason,
@@ -464,9 +463,9 @@ class Engine:
             except TaskNotFound:
                 return queries.task(self.ledger, key).state.is_final
         try:
-            return self.state.run(key).state in _FINAL_RUNS
+            return self.state.run(key).state.is_final
         except RunNotFound:
-            return queries.run(self.ledger, key).state in _FINAL_RUNS
+            return queries.run(self.ledger, key).state.is_final
 
     def _why_not(self, key: str) -> PoolError | None:
         """Why waiting for it would be for ever, if it would."""
@@ -591,6 +590,5 @@ class Engine:
         return described
 
 
-_FINAL_RUNS = frozenset({RunState.COMPLETED, RunState.CANCELLED, RunState.INTERRUPTED, RunState.FAILED})
 _QUEUED = frozenset({TaskState.PENDING, TaskState.WAITING})
 _STOPPED = Failure(FailureKind.TASK, "stopped", "stopped before its prompt was sent")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from claude_pool_nb import events as ev
 from claude_pool_nb.errors import StoreConflict
-from claude_pool_nb.records import BudgetRecord, CostBasis, RunState, TaskRecord, TurnResult
+from claude_pool_nb.records import BudgetRecord, CostBasis, TaskRecord, TurnResult
 from claude_pool_nb.redact import redact
 from claude_pool_nb.store.ids import pool_number, run_number, task_key
 from claude_pool_nb.store.statements import Driver, Prepared, Row, Statements
@@ -31,7 +31,6 @@ _STATEMENTS = (
 )  # fmt: skip
 """What executes the rows of each rank."""
 
-FINAL_RUN_STATES = frozenset({RunState.COMPLETED, RunState.CANCELLED, RunState.INTERRUPTED, RunState.FAILED})
 _WEAKEST = {basis: rank for rank, basis in enumerate((CostBasis.EXACT, CostBasis.ESTIMATED, CostBasis.UNKNOWN))}
 
 
@@ -311,7 +310,7 @@ class Batch:
             self._put(run, 0, _ADOPT, (run, pool_number(event.pool_id)))
             self._events.append((event.at, pool, "run_adopted", None, run, None, None, None, None))
             return
-        finished_at = event.at if event.state in FINAL_RUN_STATES else None
+        finished_at = event.at if event.state.is_final else None
         self._put(run, 0, _RUN_STATE, (run, event.state.value, finished_at, cleaned(event.error)))
         payload = None if event.error is None else as_json({"error": event.error})
         self._events.append((event.at, pool, "run_changed", event.state.value, run, None, None, None, payload))

@@ -14,10 +14,19 @@ from dataclasses import dataclass
 from itertools import islice
 
 from claude_pool_nb import events
-from claude_pool_nb.display.runs import FINAL, RunSummary
+from claude_pool_nb.display.runs import RunSummary
 from claude_pool_nb.display.text import one_line, seconds
 from claude_pool_nb.notebook.live.strip import Strip
-from claude_pool_nb.records import BudgetRecord, Failure, FailureKind, SlotRecord, SlotState, TaskRecord, TaskState
+from claude_pool_nb.records import (
+    FINAL_STATES,
+    BudgetRecord,
+    Failure,
+    FailureKind,
+    SlotRecord,
+    SlotState,
+    TaskRecord,
+    TaskState,
+)
 
 WINDOW_S = 30.0
 """The rate is that of this many seconds."""
@@ -357,7 +366,7 @@ class Progress:
     @property
     def open(self) -> int:
         """How many tasks are not final."""
-        return sum(number for state, number in self._counts.items() if state not in FINAL)
+        return sum(number for state, number in self._counts.items() if state not in FINAL_STATES)
 
     @property
     def reserved_nano(self) -> int:

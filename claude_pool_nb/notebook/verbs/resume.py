@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from claude_pool_nb.errors import RunNotFound
-from claude_pool_nb.handles import OPEN_RUN_STATES
 from claude_pool_nb.notebook.call import Call
 from claude_pool_nb.notebook.overrides import add_live_option
 from claude_pool_nb.notebook.parser import VerbParser
 from claude_pool_nb.notebook.verbs.retry import run_again
 from claude_pool_nb.notebook.waiting import add_dry_run_option, say
+from claude_pool_nb.records import OPEN_RUN_STATES
 
 if TYPE_CHECKING:
     import pandas as pd
