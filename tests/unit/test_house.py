@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +167,18 @@ def test_verbs_of_the_design() -> None:
         assert [verb for verb in api.split() if not hasattr(face, verb)] == []
     assert {"frame", "failed", "retry", "resume", "cancel", "cost_usd"} <= set(dir(Run))
     assert {"id", "state", "result", "cancel", "__await__"} <= {*dir(Task), "id"}
+
+
+def test_the_guide_names_what_is_there() -> None:
+    """Every file that CONTRIBUTING.md names exists, and so does every name of a class or constant in it."""
+    guide = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = "\n".join(path.read_text(encoding="utf-8") for path in MODULES)
+    files = re.findall(r"`((?:\w+/)*\w+\.py)`", guide)
+    assert len(files) > 20
+    assert [name for name in files if not (ROOT / name).exists() and not (ROOT.parent / name).exists()] == []
+    names = [name.rpartition(".")[2] for name in re.findall(r"`([\w.]*[A-Z]\w*)`", guide)]
+    assert len(names) > 15
+    assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []
 
 
 LOADED = f"; print(*({{name.split('.')[0] for name in sys.modules}} & set({HEAVY})))"
