@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from claude_pool_nb.pool import Pool
-from claude_pool_nb.testing import ScriptedAPI
 from tests.integration.processes import processes_of
 from tests.waiting import wait_until
 
@@ -28,13 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def cli_env(api: ScriptedAPI, isolated_env: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send every CLI that is started to the scripted API."""
-    environment = api.env(isolated_env)
-    for name in set(os.environ) - set(environment):
-        monkeypatch.delenv(name)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+def every_cli_is_scripted(scripted_cli: None) -> None:
+    """No test here forgets it."""
 
 
 @pytest.fixture
