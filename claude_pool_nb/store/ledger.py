@@ -123,7 +123,7 @@ class Ledger:
     @property
     def where(self) -> str:
         """How to name it to a person."""
-        return str(self.path or self.url)
+        return opening.MEMORY if opening.is_memory(self._url) else str(self.path or self.url)
 
     @property
     def read_only(self) -> bool:

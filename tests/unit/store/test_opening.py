@@ -13,7 +13,15 @@ import pytest
 from sqlalchemy import Connection, text
 
 from claude_pool_nb import events as ev
-from claude_pool_nb.errors import ConfigError, StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreTooNew
+from claude_pool_nb.errors import (
+    ConfigError,
+    RunNotFound,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreTooNew,
+)
 from claude_pool_nb.records import AttemptState, TaskState, TurnResult
 from claude_pool_nb.store import opening, queries
 from claude_pool_nb.store.answers import find_answers
@@ -60,6 +68,8 @@ def test_in_memory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.Monkey
         writes_into(one).accept(["a"])
         assert queries.latest_run(other) is None
         assert one.path is None
+        with pytest.raises(RunNotFound, match="there is no run r9 in :memory:; `%pool runs`"):
+            queries.run(one, "r9")
     assert list(here.iterdir()) == []
 
 
