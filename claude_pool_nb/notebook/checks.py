@@ -18,6 +18,7 @@ from claude_pool_nb.display.text import size
 from claude_pool_nb.notebook.call import Call, current_pool
 from claude_pool_nb.notebook.live.mode import decide, front_end
 from claude_pool_nb.notebook.live.subshell import Reach, how_cancel_reaches
+from claude_pool_nb.records import PLAY_BACKENDS
 
 PACKAGES = (
     "claude-pool-nb",
@@ -110,8 +111,8 @@ def _credentials(_call: Call) -> Iterator[Check]:
     from claude_pool_nb.sessions.credentials import find_credentials
 
     pool = current_pool()
-    if pool is not None and pool.backend == "replay":
-        yield Check("credentials", "none needed for a replay")
+    if pool is not None and pool.backend in PLAY_BACKENDS:
+        yield Check("credentials", f"none needed for {'the demo' if pool.backend == 'demo' else 'a replay'}")
         return
     options = pool.resolved_config() if pool is not None else ResolvedConfig()
     try:

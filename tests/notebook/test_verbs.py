@@ -518,7 +518,9 @@ def test_show_and_doctor_hide_nothing(demo: Runner) -> None:
     assert "word end <b>" in repr(shown)
     assert "word end &lt;b&gt;" in shown._repr_html_()
     assert "task_completed" in repr(shown)
-    assert "setting strict_budget" in repr(demo("%pool doctor").value)
+    doctor = demo("%pool doctor").value
+    assert "setting strict_budget" in repr(doctor)
+    assert doctor.set_index("what").loc["credentials", "value"] == "none needed for the demo"
 
 
 @pytest.mark.parametrize("verb", VERBS)
