@@ -157,7 +157,7 @@ def _time(picture: PreviewPicture) -> str:
         return "unknown: no slot is at hand"
     low, high = picture.seconds
     guess = "" if picture.timed else ", a guess: no such task has run yet"
-    return f"{seconds(low)} to {seconds(high)} on {count(picture.slots, 'slot')}{guess}"
+    return f"{span(seconds(low), seconds(high))} on {count(picture.slots, 'slot')}{guess}"
 
 
 def _head(picture: PreviewPicture) -> list[str]:

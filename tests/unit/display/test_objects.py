@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from claude_pool_nb.display.pools import PoolCard, pool_html, pool_text
+from claude_pool_nb.display.previews import PreviewPicture, preview_text
 from claude_pool_nb.display.results import result_markdown, result_text
 from claude_pool_nb.display.runs import RunSummary, run_html, run_text
 from claude_pool_nb.display.text import money
@@ -110,3 +111,8 @@ def test_money_that_was_spent_is_never_zero() -> None:
     assert money(1) == "<$0.000001"
     assert money(12_000) == "$0.000012"
     assert money(-2_500_000_000) == "-$2.50"
+
+
+def test_a_time_that_is_one_is_not_told_as_two() -> None:
+    """From and to that read the same are told once, as prices are."""
+    assert "about 0.0 s on 1 slot" in preview_text(PreviewPicture(tasks=1, seconds=(0.01, 0.02), slots=1))
