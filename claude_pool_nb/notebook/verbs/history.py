@@ -1,4 +1,4 @@
-"""`%pool history [--q WORDS] [--since WHEN] [--limit N]`: all tasks ever, also those of earlier kernels."""
+"""`%pool history [--q WORDS] [--since WHEN] [--limit N]`: the latest tasks, or those with these words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`%pool tasks`: all tasks of this pool, or those in a state, with a tag, of a run."""
+"""`%pool tasks`: all tasks in the ledger, or those in a state, with a tag, of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def parser() -> VerbParser:
     """Filters."""
-    options = VerbParser("tasks", "All tasks of this pool, oldest first, as a DataFrame.")
+    options = VerbParser("tasks", "All tasks in the ledger, oldest first, also those of earlier kernels.")
     options.add_argument("--state", choices=[str(state) for state in TaskState], help="only tasks in this state")
     options.add_argument("--tag", metavar="T", help="only tasks with this tag")
     options.add_argument("--run", metavar="ID", help="only tasks of this run")
