@@ -128,7 +128,7 @@ def server(home: Path, environment: Mapping[str, str]) -> Iterator[Server]:
             yield made
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def write_notebook(path: Path, cells: list[str]) -> None:

@@ -245,7 +245,7 @@ def test_the_widgets_are_imported_ahead_where_a_person_may_watch(monkeypatch: py
     ahead = (
         "import sys, threading\n"
         "for thread in threading.enumerate():\n"
-        "    if thread.name == 'claude-pool-prefetch': thread.join(30)\n"
+        "    if thread.name == 'claude-pool-prefetch': thread.join(60)\n"
         "print('ipywidgets' in sys.modules)"
     )
     with kernel() as unattended:

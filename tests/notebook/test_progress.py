@@ -261,7 +261,7 @@ def test_the_view_says_that_the_prompt_cache_is_warmed() -> None:
         assert "waiting: warming the prompt cache: r1.1 goes first" in line(follower.progress)
         assert "warming the prompt cache" in header(follower.progress)
         held.let_go(pool)
-        run.wait(5)
+        run.wait(60)
         follower.look()
         assert "warming" not in line(follower.progress)
         follower.stop()

@@ -92,7 +92,7 @@ def test_a_bad_key_pauses_the_pool(api: ScriptedAPI, make_pool: MakePool, status
     pool.unpause()
     wait_until(lambda: run.counts().get("completed", 0) > 20, 60)
     run.cancel()
-    run.wait(10)
+    run.wait(60)
     assert run.counts()["failed"] == 1
 
 
@@ -108,7 +108,7 @@ def test_a_key_mended_in_the_environment_is_used(
     pool.unpause()
     run = pool.last
     assert run is not None
-    assert run.wait(30).counts() == {"failed": 1, "completed": 7}
+    assert run.wait(60).counts() == {"failed": 1, "completed": 7}
     assert run.retry().counts() == {"completed": 8}
 
 

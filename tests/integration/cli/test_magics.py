@@ -103,7 +103,7 @@ def test_the_doctor_finds_an_orphan(run_cell: Run, api: ScriptedAPI) -> None:
         orphan.suspend()  # an idle CLI ends with its input; one in mid-turn, or stopped, does not
         os.kill(watcher, signal.SIGKILL)
         kernel.kill()
-        kernel.wait(10)
+        kernel.wait(60)
         wait_until(lambda: cli in {process.pid for process in leftovers()})
         assert run_cell("found = get_ipython().run_line_magic('pool', 'doctor').set_index('what')") is None
         found = InteractiveShell.instance().user_ns["found"].loc["leftovers"]

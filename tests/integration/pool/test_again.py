@@ -128,7 +128,7 @@ def test_rows_that_run_are_not_run_again(make_pool: MakePool) -> None:
     with pytest.raises(ConfigError, match=r"r1\.1 is running; wait"):
         run.retry(rows=[0])
     held.let_go(pool)
-    run.wait(5)
+    run.wait(60)
     assert run.retry(rows=[0]).frame["attempts"].tolist() == [2]
 
 
@@ -182,7 +182,7 @@ def test_a_row_that_was_reopened_shows_no_answer_to_another_prompt(make_pool: Ma
     run.retry(rows=[0, 2], template="new {{ n }}", wait=False)
     assert list(run.frame["output"].fillna("-")) == ["-", "two", "-"]
     run.interrupt()
-    run.wait(5)
+    run.wait(60)
     frame = run.frame
     assert list(frame["state"]) == ["interrupted", "completed", "interrupted"]
     assert list(frame["prompt"]) == ["new 1", "two", "new 3"]

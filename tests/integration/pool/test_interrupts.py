@@ -52,7 +52,7 @@ at = time.time()
 run = pool.last
 say(raised=raised, at=at, counts=run.counts(), state=run.state, rows=len(run.frame))
 while pool.status().tasks.get("running"):
-    pool.wait(timeout_s=5)
+    pool.wait(timeout_s=60)
 backend.delay_s = 0
 backend.deaf = False
 reopened = backend.opened - opened

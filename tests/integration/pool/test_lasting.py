@@ -119,7 +119,7 @@ def test_a_run_of_a_pool_at_work_is_left_to_it(tmp_path: Path) -> None:
                 verb()
         second.resume(run_id, wait=False)
         held.let_go(first)
-        assert first.get_run(run_id).wait(5).counts() == {"completed": 2}
+        assert first.get_run(run_id).wait(60).counts() == {"completed": 2}
 
 
 CHILD = """
@@ -159,7 +159,7 @@ def test_a_run_of_a_killed_process_is_resumed_and_the_bill_adds_up(tmp_path: Pat
         assert process.stdout is not None
         assert process.stdout.readline() == "six\n"
         process.kill()
-        process.wait(10)
+        process.wait(60)
         assert early.resume("r1").state is RunState.COMPLETED  # a pool that was there before finds it dead too
     backend = ScriptedBackend(cost_nano=1_100_000)
     with Pool(2, backend=backend, store=store, budget_name="b") as pool:
@@ -180,7 +180,7 @@ def test_a_new_pool_says_that_a_run_was_interrupted(tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
     backend = ScriptedBackend(cost_nano=1_100_000)
     with Pool(2, backend=backend, store=tmp_path / "l.db", budget_name="b") as pool:
         assert any("r1" in warning and "resume" in warning for warning in pool.warnings)
@@ -241,7 +241,7 @@ def test_a_disk_that_fills_in_mid_run_loses_nothing(make_pool: MakePool, monkeyp
     disk.full = True
     held.let_go(pool)
     with pytest.raises(StoreFull):
-        run.wait(5)
+        run.wait(60)
     wait_until(lambda: run.counts().get("completed") == 3)
     assert len(held.backend.asked) == 3
     assert sorted(result.output for result in run if result.output) == ["0", "1", "2"]
@@ -250,7 +250,7 @@ def test_a_disk_that_fills_in_mid_run_loses_nothing(make_pool: MakePool, monkeyp
     assert len(held.backend.asked) == 3
     disk.full = False
     pool.unpause()
-    assert run.wait(5).counts() == {"completed": 9}
+    assert run.wait(60).counts() == {"completed": 9}
     assert list(run.frame["output"]) == [f"{n}" for n in range(9)]
     assert set(run.frame["attempts"]) == {1}
     assert pool.budget.spent_nano == 9 * 1_100_000
@@ -353,7 +353,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         pool.unpause()
         run = pool.last
         assert run is not None
-        assert run.wait(20).counts() == {"completed": 50}
+        assert run.wait(60).counts() == {"completed": 50}
         assert len(run.frame) == 50
 
 

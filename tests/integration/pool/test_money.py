@@ -138,7 +138,7 @@ def test_two_pools_share_one_wall(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(40)
+        thread.join(60)
     completed = sum(run.counts().get("completed", 0) for run in runs)
     assert completed == 45
     assert sum(run.counts().get("failed", 0) for run in runs) == 75

@@ -80,7 +80,7 @@ def test_priority_goes_first_and_equals_stay_in_order(make_pool: MakePool, held:
     for prompt, priority in (("low", -1), ("a", 0), ("b", 0), ("high", 5)):
         pool.submit(prompt, priority=priority)
     held.let_go(pool)
-    pool.wait(timeout_s=5)
+    pool.wait(timeout_s=60)
     assert [turn.prompt for turn in held.backend.asked] == ["blocker", "high", "a", "b", "low"]
 
 
@@ -159,7 +159,7 @@ def test_the_frame_has_the_documented_columns(make_pool: MakePool) -> None:
     waiting = run.frame
     assert list(waiting.columns) == expected
     pool.unpause()
-    done = run.wait(5).frame
+    done = run.wait(60).frame
     assert list(done.columns) == expected
     assert [str(dtype) for dtype in done.dtypes] == [str(dtype) for dtype in waiting.dtypes]
     assert str(done["state"].dtype) == "category"

@@ -18,6 +18,7 @@ from claude_pool_nb.errors import MissingCredentials
 from claude_pool_nb.sessions.credentials import find_credentials
 from claude_pool_nb.sessions.launch import environment, find_cli, plan
 from claude_pool_nb.sessions.processes import Watcher
+from tests.waiting import PROMPTLY_S
 
 NOBODY = {"HOME": "/nowhere"}
 
@@ -259,7 +260,8 @@ def test_a_watcher_that_was_killed_is_replaced() -> None:
         assert pipe.closed
         assert watcher._process.stdin is not None
         watcher._process.stdin.close()  # as if this kernel died
-        assert child.wait(5) == -9
+        assert child.wait(PROMPTLY_S) == -9
+        watcher._process.wait(PROMPTLY_S)
     finally:
         child.kill()
         child.wait()
@@ -283,7 +285,7 @@ def test_a_fork_of_the_kernel_does_not_end_its_sessions() -> None:
     worker = context.Process(target=_forked, args=(watcher, there))
     worker.start()
     told = here.recv()
-    worker.join(10)
+    worker.join(60)
     assert told == (False, None, 0)
     assert watcher.running
     watcher.forget(os.getpid() + 10**6)

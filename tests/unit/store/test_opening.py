@@ -261,7 +261,7 @@ def test_readers_see_one_moment_and_hold_nobody_up(path: Path) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         assert seen == [1] * 8
 
 

@@ -174,11 +174,11 @@ def test_a_wrong_write_fails_its_caller_alone(writes: Writes) -> None:
 
     def block(_connection: object) -> None:
         entered.set()
-        gate.wait(10)
+        gate.wait(60)
 
     blocker = threading.Thread(target=lambda: writes.ledger.transact(block))
     blocker.start()
-    entered.wait(10)
+    entered.wait(60)
     for number, attempt in ((1, 1), (2, 7), (3, 1)):  # these three wait together; attempt 7 cannot be next
         event = ev.TaskRunning(1.0, f"{run}.{number}", attempt, f"s{number}", 10)
         futures.append(writes.ledger.write(writes.pool_id, writes.budget.id, [event]))
