@@ -161,6 +161,14 @@ def _words(name: str, value: object) -> tuple[str, ...]:
     raise _wrong(name, value, "a list of words (or text with commas)")
 
 
+def _tags(name: str, value: object) -> tuple[str, ...]:
+    """Words without blanks: a frame and the ledger join them with blanks."""
+    tags = _words(name, value)
+    if any(tag.split() != [tag] for tag in tags):
+        raise _wrong(name, value, "words without blanks (or text with commas)")
+    return tags
+
+
 def _split_commas(text: str) -> list[str]:
     """Split at commas outside parentheses: `Bash(git log, git diff),Read` is two rules."""
     parts, depth, start = [], 0, 0
@@ -338,7 +346,7 @@ CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = MappingProxyType(
         "role": _word,
         "name": _word,
         "description": _text,
-        "tags": _words,
+        "tags": _tags,
         "priority": _integer(),
     }
 )

@@ -152,6 +152,13 @@ def test_a_wrong_option_is_told_with_what_is_right(options: dict[str, object], m
         PoolConfig(**options)
 
 
+def test_a_tag_is_one_word() -> None:
+    """Tags stand joined by blanks in frames and in the ledger, so that one with a blank would come back as two."""
+    assert TaskOverrides(tags="night, test").tags == ("night", "test")
+    with pytest.raises(ConfigError, match="words without blanks"):
+        TaskOverrides(tags=["night test"])
+
+
 def test_a_refused_environment_does_not_show_its_values() -> None:
     """The environment may hold secrets: an error names the variables only."""
     for values in ({"TOKEN": "hush", "B": 1}, {"TOKEN": "hush\0"}):
