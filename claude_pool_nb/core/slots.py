@@ -19,12 +19,12 @@ FIRST_REOPEN_S = 0.5
 LONGEST_REOPEN_S = 30.0
 _CLOSE_FIRST = {
     SlotState.ERRORED: 0,
-    SlotState.IDLE: 1,
-    SlotState.STARTING: 2,
+    SlotState.STARTING: 1,
+    SlotState.IDLE: 2,
     SlotState.RESETTING: 3,
     SlotState.BUSY: 4,
 }
-"""Which slots a smaller pool gives up first."""
+"""Which slots a smaller pool gives up first: a session that is open is worth more than one that is not."""
 
 
 class SlotDesk(Board):
@@ -132,6 +132,7 @@ class SlotDesk(Board):
         if slot.state is SlotState.ERRORED:  # it has no session any more
             self._stopped(slot, at)
         elif slot.task is None:
+            self._enter(slot, SlotState.RESETTING, at)
             self._commands.append(CloseSlot(slot.id, slot.epoch))
 
     def _stopped(self, slot: SlotEntry, at: float) -> None:

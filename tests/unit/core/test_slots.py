@@ -106,6 +106,21 @@ def test_scaling_up_never_uses_an_id_twice() -> None:
             world.tell(i.Scale(world.at, slots))
 
 
+def test_a_smaller_pool_keeps_the_sessions_that_are_open() -> None:
+    """A slot that still opens goes before one that is ready, and one that goes is no longer idle."""
+    world = World(1).open()
+    world.tell(i.Scale(world.at, 3))
+    world.tell(i.Scale(world.at, 1))
+    assert {slot.id: slot.state for slot in world.state.slots()} == {
+        "s1": SlotState.IDLE,
+        "s2": SlotState.RESETTING,
+        "s3": SlotState.RESETTING,
+    }
+    close(world)
+    assert [slot.id for slot in world.state.slots()] == ["s1"]
+    assert world.submit({}).running() == ["r1.1"]
+
+
 def test_labels_survive_a_restart_of_the_session() -> None:
     """A slot keeps its name and role when its session is opened again."""
     world = World(1).open()
