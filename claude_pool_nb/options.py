@@ -268,6 +268,8 @@ def _retry(name: str, value: object) -> RetryPolicy:
     _number(0)(f"{name}.initial_backoff_s", value.initial_backoff_s)
     _number(1)(f"{name}.multiplier", value.multiplier)
     _number(0)(f"{name}.max_backoff_s", value.max_backoff_s)
+    for switch in ("jitter", "retry_timeouts", "retry_tasks", "retry_writes"):
+        _boolean(f"{name}.{switch}", getattr(value, switch))
     return value
 
 

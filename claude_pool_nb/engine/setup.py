@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from claude_pool_nb.config import PoolConfig, SlotConfig
 from claude_pool_nb.core.state import PoolState
@@ -75,6 +75,8 @@ class Setup:
         Raises:
             ConfigError: one of them cannot work; the message names it and what it takes.
         """
+        if not isinstance(backend, str) and not hasattr(backend, "info"):
+            raise ConfigError(f"backend={backend!r} cannot work: it takes {', '.join(BACKENDS)}")
         custom = backend if not isinstance(backend, str) else None
         backend = backend if isinstance(backend, str) else backend.info.name
         if custom is None and backend not in BACKENDS:
@@ -84,7 +86,7 @@ class Setup:
         known = {field.name for field in fields(PoolConfig)}
         arguments = {
             "slots", "profile", "model", "budget_usd", "backend", "store", "config", "slot_configs", "driver",
-            "record", "cassette", "speed",
+            "record", "cassette", "speed", "budget_name", "fresh_budget",
         }  # fmt: skip
         for name in options:
             if name not in known:
@@ -104,11 +106,14 @@ class Setup:
             merged = replace(merged, model=model)
         if budget_usd is not None:
             merged = replace(merged, budget_usd=budget_usd)
-        if isinstance(slots, bool) or not isinstance(slots, int) or not merged.min_slots <= slots <= merged.max_slots:
+        slots = cast(int, CHECKS["min_slots"]("slots", slots))
+        if not merged.min_slots <= slots <= merged.max_slots:
             raise ConfigError(
                 f"slots={slots!r} cannot work: it takes a whole number from {merged.min_slots} to {merged.max_slots} "
                 "(max_slots raises the limit)"
             )
+        if not isinstance(slot_configs, Sequence):
+            raise ConfigError(f"slot_configs takes a list of SlotConfigs, not a {type(slot_configs).__name__}")
         for slot in slot_configs:
             if not isinstance(slot, SlotConfig):
                 raise ConfigError(f"slot_configs takes SlotConfigs, not a {type(slot).__name__}")

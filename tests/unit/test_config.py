@@ -129,6 +129,7 @@ def test_every_option_of_a_level_changes_what_is_resolved_or_is_read_by_name(lev
         ({"schema": []}, "JSON schema"),
         ({"retry": {"max_atempts": 3}}, "did you mean 'max_attempts'"),
         ({"retry": 0}, "at least 1"),
+        ({"retry": {"jitter": "no"}}, "True or False"),
         ({"cwd": "/no/such/place"}, "directory that exists"),
         ({"cli_path": "/no/such/claude"}, "file that exists"),
         ({"env": {"A": 1}}, "names to texts"),

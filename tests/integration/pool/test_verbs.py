@@ -129,6 +129,9 @@ def test_bad_pool_arguments_start_nothing() -> None:
     for options, said in (
         ({"slots": 0}, "slots=0"),
         ({"slots": 2.5}, "slots=2.5"),
+        ({"slots": True}, "slots=True"),
+        ({"slot_configs": None}, "slot_configs takes a list"),
+        ({"backend": None}, "backend=None"),
         ({"budget_usd": -1}, "budget_usd"),
         ({"driver": "fast"}, "driver"),
         ({"max_slots": 2, "slots": 3}, "slots=3"),
@@ -139,7 +142,7 @@ def test_bad_pool_arguments_start_nothing() -> None:
         ({"store": "half \ud83d.sqlite"}, "half a character"),
     ):
         with pytest.raises(ConfigError, match=said):
-            Pool(backend=ScriptedBackend(), **{"store": ":memory:", **options})  # type: ignore[arg-type]
+            Pool(**{"backend": ScriptedBackend(), "store": ":memory:", **options})  # type: ignore[arg-type]
     assert not has_current()
 
 
@@ -330,8 +333,9 @@ def test_unknown_ids_are_named(make_pool: MakePool) -> None:
         (pool.get_task, 99, TaskNotFound),
         (pool.retry, "r99", RunNotFound),
     ):
-        with pytest.raises(kind, match=str(wrong)):
+        with pytest.raises(kind, match=str(wrong)) as caught:
             verb(wrong)  # type: ignore[operator]
+        assert "sqlite" not in str(caught.value), "a ledger in memory is named as it was given"
     with pytest.raises(RunNotFound, match="no run yet"):
         pool.get_run()
 
