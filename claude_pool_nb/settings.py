@@ -247,6 +247,8 @@ def _read(path: Path, source: Any) -> dict[str, Any]:
         values: dict[str, Any] = source()()
     except (ValueError, TypeError, OSError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
+    except AttributeError as error:
+        raise ConfigError(f"{path} sets tool.claude-pool-nb, which is a table: [tool.claude-pool-nb]") from error
     return values
 
 

@@ -63,6 +63,7 @@ def test_nothing_set_is_the_built_in(place: Write) -> None:
     [
         ({"user": "slotz = 2"}, "config.toml sets 'slotz'.*did you mean 'slots'"),
         ({"project": "[tool.claude-pool-nb]\nmodell = 'opus'"}, "pyproject.toml sets 'modell'.*did you mean 'model'"),
+        ({"project": "[tool]\nclaude-pool-nb = 3"}, "pyproject.toml sets tool.claude-pool-nb, which is a table"),
         ({"CLAUDE_POOL_NB_SLOT": "2"}, "CLAUDE_POOL_NB_SLOT is no setting; did you mean CLAUDE_POOL_NB_SLOTS"),
     ],
 )
