@@ -63,7 +63,6 @@ def test_nothing_set_is_the_built_in(place: Write) -> None:
     [
         ({"user": "slotz = 2"}, "config.toml sets 'slotz'.*did you mean 'slots'"),
         ({"project": "[tool.claude-pool-nb]\nmodell = 'opus'"}, "pyproject.toml sets 'modell'.*did you mean 'model'"),
-        ({"project": "[tool]\nclaude-pool-nb = 3"}, "pyproject.toml sets tool.claude-pool-nb, which is a table"),
         ({"CLAUDE_POOL_NB_SLOT": "2"}, "CLAUDE_POOL_NB_SLOT is no setting; did you mean CLAUDE_POOL_NB_SLOTS"),
     ],
 )
@@ -71,6 +70,12 @@ def test_a_typo_is_an_error_that_suggests_the_name(place: Write, sources: dict[s
     """In each of the three sources."""
     with pytest.raises(UnknownOption, match=message):
         load_settings(place(**sources))
+
+
+def test_a_project_that_writes_no_table_is_told(place: Write) -> None:
+    """The file is TOML, but what it says there is no table of settings."""
+    with pytest.raises(ConfigError, match=r"pyproject.toml sets tool\.claude-pool-nb, which is a table"):
+        load_settings(place(project="[tool]\nclaude-pool-nb = 3"))
 
 
 @pytest.mark.parametrize("name", sorted(set(setting_names()) - PROJECT_MAY_SET))
