@@ -97,6 +97,7 @@ class AsyncPool(AsyncCassettes, Accepting, Reopening):
             )
         )
         self._engine: Engine | None = None
+        self._starting = asyncio.Lock()
         self._prices: asyncio.Future[None]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._face: Pool | None = None
@@ -121,12 +122,13 @@ class AsyncPool(AsyncCassettes, Accepting, Reopening):
             >>> asyncio.run(main())
             'r1.1'
         """
-        if self._engine is None:
-            self._loop = asyncio.get_running_loop()
-            self._engine = await assemble(self._setup)
-            self._engine.start()
-            # While the sessions open: the first call waits for the price list, the loop never does.
-            self._prices = self._loop.run_in_executor(None, pricing.warm_up)
+        async with self._starting:  # two that ask at once get one pool, and no sessions that nobody closes
+            if self._engine is None:
+                self._loop = asyncio.get_running_loop()
+                self._engine = await assemble(self._setup)
+                self._engine.start()
+                # While the sessions open: the first call waits for the price list, the loop never does.
+                self._prices = self._loop.run_in_executor(None, pricing.warm_up)
         return self
 
     async def __aenter__(self) -> Self:

@@ -289,6 +289,20 @@ def test_async_pool_has_the_same_verbs() -> None:
     asyncio.run(main())
 
 
+def test_an_async_pool_that_is_started_twice_at_once_is_one_pool() -> None:
+    """Two that start it at the same time share its sessions, and closing it leaves none."""
+
+    async def main() -> None:
+        backend = ScriptedBackend()
+        pool = AsyncPool(slots=2, backend=backend, store=":memory:")
+        await asyncio.gather(pool.start(), pool.start())
+        await asyncio.gather(*(pool.run(text) for text in "abcd"))
+        assert backend.opened == 2
+        await pool.close()
+
+    asyncio.run(main())
+
+
 def test_a_blocking_call_on_the_loop_is_refused(make_pool: MakePool) -> None:
     """A verb that would wait for itself says so, and the pool goes on."""
     pool = make_pool()
