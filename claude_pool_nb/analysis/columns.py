@@ -31,13 +31,19 @@ Values = Sequence[Any] | np.ndarray[Any, Any]
 
 
 def text(values: Values) -> Any:
-    """Texts; None is missing.
+    r"""Texts; None is missing. Half characters, of which pandas takes none, are escapes, as the ledger has them.
 
     Example:
         >>> bool(pd.Series(text(["a", None])).isna()[1])
         True
+        >>> list(text(["\ud83d"]))
+        ['\\ud83d']
     """
-    return pd.array(list(values), dtype=TEXT)
+    try:
+        return pd.array(list(values), dtype=TEXT)
+    except UnicodeEncodeError:
+        whole = [v.encode("utf-8", "backslashreplace").decode() if isinstance(v, str) else v for v in values]
+        return pd.array(whole, dtype=TEXT)
 
 
 def integer(values: Values) -> Any:

@@ -171,7 +171,7 @@ class Batch:
     def _run_accepted(self, pool: int, event: ev.RunAccepted) -> None:
         record = event.run
         run = run_number(record.id)
-        tags = redact(" ".join(record.tags))
+        tags = told(" ".join(record.tags))
         self._put(
             run,
             0,
@@ -441,7 +441,7 @@ def _task_row(run: int, task: TaskRecord) -> Row:
     """A task's row, as it was accepted."""
     return (
         run, task.number, task.state.value, task.row, task.sample, task.priority, task.attempts, task.opened_attempts,
-        task.created_at, task.started_at, task.finished_at, task.waiting_until, redact(" ".join(task.tags)),
+        task.created_at, task.started_at, task.finished_at, task.waiting_until, told(" ".join(task.tags)),
         task.conversation, task.role, task.profile, task.requested_model,
         task.failure_kind and task.failure_kind.value, cleaned(task.error_type), cleaned(task.error),
         cleaned_json(task.overrides), cleaned_json(task.inputs), storable(task.prompt),

@@ -114,6 +114,24 @@ def test_a_long_row_goes_to_a_model_that_reads_it(make_pool: MakePool) -> None:
     assert pool.map(["x" * 1_000_000], "{{ value }}", model="claude-unheard-of").counts() == {"completed": 1}
 
 
+def test_half_characters_break_neither_the_frame_nor_the_ledger(make_pool: MakePool) -> None:
+    """Of a cut file or answer: the model is asked with them, and what is kept shows them as escapes."""
+    half = "\ud83d"
+    asked: list[str] = []
+
+    def answer(turn: Turn) -> str:
+        asked.append(turn.prompt)
+        return f"cut {half}"
+
+    pool = make_pool(ScriptedBackend(answer))
+    run = pool.map([f"one {half}"], "{{ value }}", tags=[f"t{half}"])
+    assert asked == [f"one {half}"]
+    one = run.frame.iloc[0]
+    assert (one["state"], one["value"], one["output"]) == ("completed", r"one \ud83d", r"cut \ud83d")
+    assert one["tags"] == r"t\ud83d"
+    assert pool.run("still at work").state == "completed"
+
+
 def test_frames_of_runs_are_compared_by_the_rows_they_have() -> None:
     """A frame says which run it is of; rows that were left out of it are left out of the comparison."""
     with demo(":memory:") as pool:
