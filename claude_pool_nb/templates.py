@@ -243,12 +243,15 @@ def names(template: str) -> tuple[str, ...]:
         >>> names("Classify {{ text }} as {% for l in labels %}{{ l }} {% endfor %}")
         ('labels', 'text')
     """
-    from jinja2 import TemplateSyntaxError, meta
+    from jinja2 import TemplateSyntaxError, meta, nodes
 
     tree = _parse(template)
+    called = {id(call.node) for call in tree.find_all(nodes.Call)}
+    # What is called with brackets is ours; a column may have the name all the same.
+    columns = {name.name for name in tree.find_all(nodes.Name) if name.name == "range" and id(name) not in called}
     try:
         # Jinja goes through all of its compiler for this, which finds what its parser does not.
-        return tuple(sorted(meta.find_undeclared_variables(tree) - {"range"}))
+        return tuple(sorted(meta.find_undeclared_variables(tree) | columns))
     except TemplateSyntaxError as error:
         raise _syntax_error(template, error.lineno, error.message) from error
 
@@ -296,8 +299,8 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     except ConfigError:
         raise
     except SecurityError as error:
-        called = re.search(r"function (?:\w+\.)*(\w+)", str(error))
-        reason = f"{called.group(1)} may not be called" if called else str(error)
+        called = re.search(r"(?:function|method) (?:\w+\.)*(\w+)", str(error))
+        reason = f"{called.group(1)} may not be called; put what it gives into a column" if called else str(error)
         raise ConfigError(f"the template reaches for more than plain data: {reason}") from error
     except UndefinedError as error:
         raise ConfigError(f"the template names something that is not there: {error.message}") from error

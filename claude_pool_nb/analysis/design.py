@@ -247,7 +247,8 @@ def _names(text: str, told: str, rows: Rows) -> tuple[str, ...]:
 
 def _rename(text: str, rows: Rows) -> str:
     """What to do about a column whose name cannot stand in a template, as the end of a message."""
-    name = next((name for name in rows.names() if not name.isidentifier() and name in text), None)
+    apart = [name for name in rows.names() if not name.isidentifier()]
+    name = next((name for name in apart if name in text or text in re.split(r"\W+", name)), None)
     if name is None:
         return ""
     new = re.sub(r"\W+", "_", name).strip("_") or "text"
@@ -262,10 +263,12 @@ def _refuse_without_columns(text: str, needs: Sequence[str], rows: Rows, told: s
     meant = next((name for name in columns if re.search(rf"(?<!{{){{\s*{re.escape(name)}\s*}}(?!}})", text)), None)
     if meant is not None:
         raise ConfigError(f"{told}the template has {{{meant}}}, which is plain text; write {{{{ {meant} }}}}")
+    if len(rows) > 1 and not needs and not columns:
+        raise ConfigError(f"{told}the input has rows but no columns, so all prompts are equal; use n for repetitions")
     if len(rows) > 1 and not needs:
         raise ConfigError(
             f"{told}the template uses no column of the input ({', '.join(columns[:SHOWN_NAMES])}), "
-            f"so all prompts are equal; write one in as {{{{ {columns[0] if columns else 'name'} }}}}, "
+            f"so all prompts are equal; write one in as {{{{ {columns[0]} }}}}, "
             "or use n for repetitions"
         )
 
@@ -311,6 +314,8 @@ def _meant(name: str, rows: Rows, grid: Grid, variables: Mapping[str, Any]) -> s
     close = nearest(name, [*own, *data])
     if close.startswith("; did"):
         return close
+    if not own:
+        return "; the input has no columns"
     more = ", ..." if len(own) > SHOWN_NAMES else ""
     return f"; choose from {', '.join(own[:SHOWN_NAMES])}{more}{', or define a variable' if variables else ''}"
 

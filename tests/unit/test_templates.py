@@ -94,6 +94,7 @@ def test_what_a_template_does_not_name_is_not_looked_at() -> None:
         ("{{ text.__class__ }}", "unsafe|plain data"),
         ("{{ ''.__class__.__mro__ }}", "unsafe|plain data"),
         ("{{ text.format(1) }}", "format may not be called"),
+        ("{{ text.zfill(9) }}", "zfill may not be called; put what it gives into a column"),
         ("{{ text | attr('upper') }}", "attr"),
         ("{{ range(100000) }}", "longer than 10,000"),
         ("{{ 2 ** 9 }}", r"\*\*"),

@@ -92,6 +92,14 @@ def test_numbers_beside_gaps_are_rendered_as_they_were_written() -> None:
     assert str(from_polars["n"].dtype) == "Int64"
 
 
+def test_a_column_may_be_called_as_the_one_function_of_templates() -> None:
+    """`range` with brackets is the function, without them the column; without a column it is undefined."""
+    assert Design.of_map({"range": ["wide"]}, "{{ range }}").prompts == ["wide"]
+    assert Design.of_map({"n": [2]}, "{% for i in range(n) %}{{ i }}{% endfor %}").prompts == ["01"]
+    with pytest.raises(ConfigError, match="the template needs 'range'"):
+        Design.of_map({"n": [2]}, "{{ n }} {{ range }}")
+
+
 def test_numbers_of_numpy_in_a_list_are_numbers() -> None:
     """`list(array)` and `max(array)` give numpy's own: the column has the type that Python's would have."""
     rows = {"n": [np.int64(1), np.int64(2)], "x": [np.float32(0.5), 1.0], "yes": [np.bool_(True), False]}
@@ -204,6 +212,10 @@ def test_an_undefined_name_is_not_looked_for_among_what_no_template_can_use() ->
         Design.of_map(["a"], "{{ value }} {{ text }}", variables=variables)
     with pytest.raises(ConfigError, match="did you mean 'labels'"):
         Design.of_map(["a"], "{{ value }} {{ lables }}", variables=variables)
+    with pytest.raises(ConfigError, match=r"needs 'my', which is not defined; a template has no names like 'my-text'"):
+        Design.of_map({"my-text": ["a"]}, "{{ my-text }}")
+    with pytest.raises(ConfigError, match=r"needs 'text', which is not defined; the input has no columns$"):
+        Design.of_map(pd.DataFrame(index=[1, 2]), "{{ text }}")
     wide = {f"c{number}": [1] for number in range(100)}
     with pytest.raises(ConfigError, match=r"choose from c0, c1, .*c11, \.\.\.$"):
         Design.of_map(wide, "{{ text }} {{ c1 }}")
