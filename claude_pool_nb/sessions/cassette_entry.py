@@ -188,6 +188,8 @@ def _typed(told: Mapping[str, Any], name: str, kind: type, usual: Any) -> Any:
         return usual
     if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
         raise ValueError(f"{name!r} is {value!r}, which is no {kind.__name__}")
+    if isinstance(value, int | float) and value < 0:
+        raise ValueError(f"{name!r} is {value!r}, and cannot be below 0")
     return value
 
 

@@ -14,7 +14,9 @@ from claude_pool_nb.sessions.cassette_entry import Entry
 from claude_pool_nb.sessions.cassette_format import BEFORE, Request, beginning
 
 NEIGHBOURS = 3
-"""So many to either side are looked at."""
+"""So many prompts to either side are looked at."""
+FEW, MANY = 12, 48
+"""So many requests (of other models, options, samples) are looked at of another prompt, and of the very one."""
 SHOWN_CHARS = 24
 """So much of a differing text is shown."""
 
@@ -37,35 +39,26 @@ class Nearest:
         first: dict[str, Entry] = {}
         for entry in entries:
             first.setdefault(entry.request.key, entry)
-        self._forward = sorted(((beginning(e.request.prompt), n, e) for n, e in enumerate(first.values())), key=_place)
-        self._backward = sorted(((text[::-1], n, e) for text, n, e in self._forward), key=_place)
+        self._of_text: dict[str, list[Entry]] = {}
+        for entry in first.values():
+            self._of_text.setdefault(beginning(entry.request.prompt), []).append(entry)
+        self._forward = sorted(self._of_text)
+        self._backward = sorted(text[::-1] for text in self._of_text)
 
     def to(self, request: Request) -> Entry | None:
         """The entry whose request is most like this one; None on an empty tape."""
         text = beginning(request.prompt)
-        near = {
-            entry.request.key: entry
-            for words, listed in ((text, self._forward), (text[::-1], self._backward))
-            for entry in _around(words, listed)
-        }
-        return max(near.values(), key=lambda entry: _likeness(entry.request, request), default=None)
+        texts = dict.fromkeys(
+            [*_around(text, self._forward), *(near[::-1] for near in _around(text[::-1], self._backward))]
+        )
+        near = [entry for one in texts for entry in self._of_text[one][: MANY if one == text else FEW]]
+        return max(near, key=lambda entry: _likeness(entry.request, request), default=None)
 
 
-_Listed = tuple[str, int, Entry]
-
-
-def _place(listed: _Listed) -> tuple[str, int]:
-    """By text, then by where it stands."""
-    return listed[:2]
-
-
-def _around(text: str, listed: Sequence[_Listed]) -> list[Entry]:
-    """The neighbours of a text in a sorted list, and all that are equal to it (up to a limit)."""
-    at = bisect_left(listed, (text, -1), key=_place)
-    end = at
-    while end < len(listed) and end - at < 8 * NEIGHBOURS and listed[end][0] == text:
-        end += 1
-    return [entry for _, _, entry in listed[max(0, at - NEIGHBOURS) : end + NEIGHBOURS]]
+def _around(text: str, listed: Sequence[str]) -> Sequence[str]:
+    """The neighbours of a text in a sorted list, itself included."""
+    at = bisect_left(listed, text)
+    return listed[max(0, at - NEIGHBOURS) : at + NEIGHBOURS + 1]
 
 
 def _likeness(one: Request, other: Request) -> tuple[float, int]:

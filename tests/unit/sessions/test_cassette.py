@@ -335,6 +335,24 @@ def test_a_missing_request_names_the_nearest_and_what_differs(tmp_path: Path, as
     assert cassette.missing == 1
 
 
+def test_the_nearest_of_many_samples_and_models_is_the_one_that_differs_least(tmp_path: Path) -> None:
+    """The neighbours of a prompt are other prompts, however many requests each of them has."""
+    turns = [
+        Request.of(Turn(text, replace(OPTIONS, model=model), sample=sample))
+        for text in ("Classify Bad", "Classify Great", "Classify Meh")
+        for model in ("haiku", "sonnet")
+        for sample in range(3)
+    ]
+    tape = tape_of(tmp_path / "tape.ndjson", *((Entry(one, TurnResult()), f"r1.{n}") for n, one in enumerate(turns, 1)))
+    cassette = Cassette(tape)
+    wanted = Request.of(Turn("Classify Good", replace(OPTIONS, model="haiku"), sample=0))
+    message = cassette.not_found(wanted).message
+    assert "line 3 of" in message
+    assert (
+        "('Classify Bad'), differs in the prompt from character 10 on ('Bad' on the tape, 'Good' asked). Rec" in message
+    )
+
+
 # -- recording ---------------------------------------------------------------------------------------------------------
 
 
@@ -448,6 +466,10 @@ ASKED = '{"options": "a", "profile": "prompt"}\n'
         (
             HEAD + ASKED + '{"prompt": "x", "options": "a", "answer": {"output": 1}}\n',
             "line 3: 'output' is 1, which is no str",
+        ),
+        (
+            HEAD + ASKED + '{"prompt": "x", "options": "a", "answer": {"cost_nano": -1}}\n',
+            "line 3: 'cost_nano' is -1, and cannot be below 0",
         ),
         (
             HEAD + ASKED + '{"prompt": "x", "options": "a", "answer": {"failure": {"kind": "bad"}}}\n',
