@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from claude_pool_nb import events as ev
 from claude_pool_nb.errors import StoreConflict
-from claude_pool_nb.records import BudgetRecord, CostBasis, TaskRecord, TurnResult
-from claude_pool_nb.redact import redact
+from claude_pool_nb.records import BudgetRecord, CostBasis, RunState, TaskRecord, TurnResult
 from claude_pool_nb.store.ids import pool_number, run_number, task_key
 from claude_pool_nb.store.statements import Driver, Prepared, Row, Statements
 from claude_pool_nb.store.texts import as_json, cleaned, cleaned_json, storable
@@ -171,7 +170,7 @@ class Batch:
     def _run_accepted(self, pool: int, event: ev.RunAccepted) -> None:
         record = event.run
         run = run_number(record.id)
-        tags = told(" ".join(record.tags))
+        tags = cleaned(" ".join(record.tags))
         self._put(
             run,
             0,
@@ -441,7 +440,7 @@ def _task_row(run: int, task: TaskRecord) -> Row:
     """A task's row, as it was accepted."""
     return (
         run, task.number, task.state.value, task.row, task.sample, task.priority, task.attempts, task.opened_attempts,
-        task.created_at, task.started_at, task.finished_at, task.waiting_until, told(" ".join(task.tags)),
+        task.created_at, task.started_at, task.finished_at, task.waiting_until, cleaned(" ".join(task.tags)),
         task.conversation, task.role, task.profile, task.requested_model,
         task.failure_kind and task.failure_kind.value, cleaned(task.error_type), cleaned(task.error),
         cleaned_json(task.overrides), cleaned_json(task.inputs), storable(task.prompt),
