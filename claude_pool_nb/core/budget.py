@@ -55,6 +55,9 @@ class Estimate:
         ...     seen.add(cost)
         >>> seen.nano
         9
+
+    An answer that cost nothing was played from a tape, and tells nothing of what a model takes: it counts only as long
+    as nothing else is known.
     """
 
     __slots__ = ("_costs", "_sorted", "nano", "unknown_in_flight")
@@ -70,6 +73,11 @@ class Estimate:
     def add(self, cost_nano: int) -> None:
         """Remember what a task cost."""
         costs, ordered = self._costs, self._sorted
+        if self.nano is not None and (self.nano > 0) is not (cost_nano > 0):
+            if not cost_nano:
+                return
+            costs.clear()
+            ordered.clear()
         if len(costs) >= WINDOW:
             del ordered[bisect_left(ordered, costs.popleft())]
         costs.append(cost_nano)

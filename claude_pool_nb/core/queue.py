@@ -55,9 +55,8 @@ class Lane:
 
     def need(self) -> int | None:
         """What one of its tasks may cost; None if nobody knows."""
-        if self.key[4][0] == "estimate" and self.estimate.nano is not None:
-            return self.estimate.nano
-        return self._fixed
+        seen = self.estimate.nano if self.key[4][0] == "estimate" else None
+        return self._fixed if seen is None or (seen == 0 and self._fixed is not None) else seen
 
     def fits(self, budget: Budget) -> bool:
         """True if the budget has room for one of its tasks now."""

@@ -189,6 +189,7 @@ def history(ledger: Ledger, limit: int = 200, *, play_money: bool = False) -> li
         .where(
             attempt.state == "completed",
             attempt.number > 0,
+            attempt.cost_nano > 0,  # what cost nothing was played from a tape
             attempt.cost_basis != "unknown",
             budget.play_money == int(play_money),
         )

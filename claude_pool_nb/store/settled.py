@@ -186,7 +186,11 @@ def settled(ledger: Ledger, runs: Sequence[int], *, before_at: float | None = No
             some.c.chars,
             some.c.bytes,
         )
-        .having(func.sum(read + attempt.output_tokens) > 0, func.max(attempt.cost_basis) != "unknown")
+        .having(
+            func.sum(read + attempt.output_tokens) > 0,
+            func.sum(attempt.cost_nano) > 0,  # what cost nothing was played from a tape
+            func.max(attempt.cost_basis) != "unknown",
+        )
         .order_by(some.c.run.desc(), some.c.number.desc())
     )
     with ledger.reading() as connection:

@@ -311,6 +311,23 @@ def test_real_money_is_not_spent_on_what_is_played(tmp_path: Path) -> None:
             assert pool.budget.spent_nano == (1_000_000 if real else 2_000_000)
 
 
+def test_what_was_played_free_makes_no_real_task_look_cheap(tmp_path: Path) -> None:
+    """Reservations and previews stand on what was paid, however often a tape was played since, and after a restart."""
+    backend = ScriptedBackend(cost_nano=5_000_000, info=BackendInfo("claude", play_money=False))
+    options: dict[str, Any] = {"store": tmp_path / "ledger.db", "model": "haiku", "budget_usd": 1, "slots": 2}
+    with Pool(backend=backend, **options) as pool:
+        for _ in range(9):
+            with pool.cassette(tmp_path / "tape.ndjson"):
+                pool.map(list("abcdefghijklmnopqrst"), "Say {{ value }}")
+        assert pool.budget.spent_nano == 100_000_000
+        assert pool.preview(["a"] * 10, "Say {{ value }}").low_usd == pytest.approx(0.05, rel=0.5)
+        pool.run("paid")
+        assert pool.attempts()["reserved_usd"].iloc[-1] == pytest.approx(0.005)
+    with Pool(backend=backend, **options) as pool:
+        pool.run("paid again")
+        assert pool.attempts()["reserved_usd"].iloc[-1] == pytest.approx(0.005)
+
+
 def test_a_replay_takes_another_tape_for_a_while_and_records_none(tmp_path: Path) -> None:
     """A pool without a model plays the block's tape, and then its own again."""
     for name in ("one", "two"):

@@ -135,6 +135,22 @@ def test_a_percentile_of_what_was_seen_lately() -> None:
     assert seen.nano == 7
 
 
+def test_an_answer_that_cost_nothing_says_nothing_of_the_next() -> None:
+    """It came from a tape: what a model takes is reserved by its list price, or by what was paid, in whatever order."""
+    seen = Estimate()
+    for cost in (0, 0, 0, 7, 0, 0, 9, 0):
+        seen.add(cost)
+    assert seen.nano == 9
+    world = World(2, limit=100).open().submit({"list_price_nano": 60}, {"list_price_nano": 60})
+    assert world.running() == ["r1.1"]
+    world.done("r1.1", cost=0).ready()
+    world.submit({"list_price_nano": 60})
+    assert world.running() == ["r1.2"]
+    free = World(2, limit=100).open().submit({}, {}, {})
+    free.done("r1.1", cost=0).ready()
+    assert free.running() == ["r1.2", "r1.3"]
+
+
 def test_raising_the_budget_goes_on() -> None:
     """A wall that is moved lets waiting tasks start; one taken away lets all of them."""
     world = World(3, limit=10).open().submit({"cap_nano": 10}, {"cap_nano": 10}, {"cap_nano": 10})
