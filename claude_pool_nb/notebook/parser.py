@@ -37,6 +37,19 @@ class Takes(StrEnum):
     EXPRESSION = "expression"
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """The same help in every version of Python: from 3.13 on argparse names an option's value once, before that twice.
+
+    A notebook that was saved with one version is compared with what another one says.
+    """
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return ", ".join(f"{option} {value}" for option in action.option_strings)
+
+
 class VerbParser(argparse.ArgumentParser):
     """The options of one verb.
 
@@ -62,8 +75,9 @@ class VerbParser(argparse.ArgumentParser):
             description=description,
             add_help=False,
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Help,
         )
+        self.color = False  # from 3.14 on argparse colours its help, for ipykernel sets FORCE_COLOR: pages show the codes
         self.verb = verb
         self.takes = takes
         self.cell = cell

@@ -175,6 +175,14 @@ def test_identifiers(name: str) -> None:
     assert identifier(name) == name
 
 
+def test_help_is_the_same_in_every_version_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option's value stands behind each of its names, and no colour is in it, whatever argparse does by itself."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as ipykernel does
+    text = parser("run").help_text()
+    assert "\n  -m M, --model M " in text
+    assert "\x1b" not in text
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_and_into(verb: str) -> None:
     """The help of each verb can be made, shows its options, and the overview names it."""
