@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from claude_pool_nb import ConfigError, Pool
 from tests.waiting import PROMPTLY_S, promptly
 
 ROOT = Path(__file__).parents[3]
@@ -97,7 +98,10 @@ class Cell:
         return errors
 
 
-@pytest.mark.parametrize("driver", ["thread", "inline"])
+inline_works = pytest.mark.skipif(sys.version_info >= (3, 14), reason="the inline driver is refused there")
+
+
+@pytest.mark.parametrize("driver", ["thread", pytest.param("inline", marks=inline_works)])
 def test_one_interrupt_stops_the_run(driver: str) -> None:
     """KeyboardInterrupt at once; every row is kept, sessions stay warm, and resume goes on."""
     cell = Cell(CELL, driver)
@@ -281,6 +285,7 @@ print("ok")
 """
 
 
+@inline_works
 def test_the_inline_driver_runs_in_the_calling_thread() -> None:
     """driver="inline": sessions run in the main thread, where a debugger sees them; every verb works.
 
@@ -297,3 +302,10 @@ def test_the_inline_driver_runs_in_the_calling_thread() -> None:
     )
     assert done.stdout == "ok\n", done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="the inline driver works there")
+def test_the_inline_driver_is_refused_where_it_cannot_work() -> None:
+    """On Python 3.14 a pool with it is not made, and the error says what to use."""
+    with pytest.raises(ConfigError, match="driver='thread'"):
+        Pool(1, backend="demo", store=":memory:", driver="inline")
