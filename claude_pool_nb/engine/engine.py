@@ -1,7 +1,7 @@
 """The engine: performs the core's commands on an event loop and feeds the outcomes back.
 
-It holds no state that decides anything; that is the core's. What it does hold: the live sessions, the full texts on
-their way, and who waits for what.
+It holds no state that decides anything; that is the core's. What it does hold: the live sessions, which prompts were
+not sent yet, and who waits for what.
 
 Invariants: everything here runs on one loop. What the core decides within one tick of the loop goes to the ledger as
 one batch, and `Dispatch` and `Tell` of that tick are performed after its commit: an attempt and its reservation are
@@ -27,7 +27,8 @@ from claude_pool_nb.engine.intake import Intake
 from claude_pool_nb.engine.journal import Batch, Journal
 from claude_pool_nb.engine.money import SharedBudget
 from claude_pool_nb.engine.results import cleaned, ended_by_task, merged, result_of, without_secrets
-from claude_pool_nb.engine.slots import SlotRunner, TurnReport
+from claude_pool_nb.engine.runners import Runners, why
+from claude_pool_nb.engine.slots import TurnReport
 from claude_pool_nb.engine.waiting import Waiters
 from claude_pool_nb.engine.watching import Watchers
 from claude_pool_nb.errors import PoolClosed, PoolError, PoolPaused, RunNotFound, StoreError, TaskNotFound
@@ -38,7 +39,6 @@ from claude_pool_nb.records import (
     Failure,
     FailureKind,
     SlotRecord,
-    SlotState,
     StopReason,
     TaskRecord,
     TaskResult,
@@ -83,11 +83,13 @@ class Engine:
         self.backend = backend
         self.intake = intake
         self.pool_id = pool_id
-        self.runners: dict[str, SlotRunner] = {}
         self.closed = False
         self.thread_id = 0
         self.watchers = Watchers()
-        self._idle_close_s = idle_close_s
+        self.runners = Runners(
+            state, intake, ledger, pool_id,
+            backend=lambda: self.backend, tell=self.handle, warn=self.watchers.warn, idle_close_s=idle_close_s,
+        )  # fmt: skip
         self._money = SharedBudget(state, budget)
         self._journal = Journal(
             ledger, pool_id, lambda: self._money.record.id, written=self._written, failed=self._not_written
@@ -98,7 +100,6 @@ class Engine:
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = float("inf")
         self._clock = Clock()
-        self._pids: dict[str, int] = {}
         self._ending: str | None = None
         self._reset_next: commands.ResetSlot | None = None
         self._final_runs: dict[str, int] = {}  # how many tasks each has; the one that ended first comes first
@@ -150,13 +151,13 @@ class Engine:
                 case commands.Tell() | commands.Closed() | commands.ReadBudget():
                     self._journal.defer(command)
                 case commands.OpenSlot():
-                    self._spawn(self._open_slot(command))
+                    self._spawn(self.runners.open(command))
                 case commands.ResetSlot() if command.slot_id == self._ending:
                     self._reset_next = command
                 case commands.ResetSlot():
                     self._spawn(self._reset_slot(command))
                 case commands.CloseSlot():
-                    self._spawn(self._close_slot(command))
+                    self._spawn(self.runners.close(command))
                 case commands.StopAttempt():
                     self._stop_attempt(command)
                 case commands.WakeAt():
@@ -254,68 +255,6 @@ class Engine:
                     continue
             self.handle(told)
 
-    # -- slots ---------------------------------------------------------------------------------------------------------
-
-    def _runner(self, slot_id: str) -> SlotRunner:
-        if slot_id not in self.runners:
-            self.runners[slot_id] = SlotRunner(
-                slot_id, self.backend, idle_close_s=self._idle_close_s, warn=self.watchers.warn
-            )
-        return self.runners[slot_id]
-
-    async def _open_slot(self, command: commands.OpenSlot) -> None:
-        if command.delay_s:
-            await asyncio.sleep(command.delay_s)
-            if not self._is_current(command.slot_id, command.epoch):
-                return
-        slot_id, epoch = command.slot_id, command.epoch
-        try:
-            await self._runner(slot_id).open(self.intake.options_of_slot(slot_id))
-        except Exception as error:  # noqa: BLE001 - a slot that cannot be opened is told of as lost, whatever the reason
-            self.handle(inputs.SlotLost(time.time(), slot_id, epoch, self._why(error)))
-            return
-        self._note_process(slot_id)
-        self.handle(inputs.SlotOpened(time.time(), slot_id, epoch))
-
-    def _is_current(self, slot_id: str, epoch: int) -> bool:
-        """False if the slot was closed or opened anew meanwhile."""
-        return self.state.slot_epoch(slot_id) == epoch and self.state.slot(slot_id).state is not SlotState.STOPPED
-
-    async def _reset_slot(self, command: commands.ResetSlot) -> None:
-        slot_id, epoch = command.slot_id, command.epoch
-        try:
-            await self._runner(slot_id).make_ready(self.intake.options_of_slot(slot_id))
-        except Exception as error:  # noqa: BLE001 - as above
-            self.handle(inputs.SlotLost(time.time(), slot_id, epoch, self._why(error)))
-            return
-        self._note_process(slot_id)
-        self.handle(inputs.SlotReady(time.time(), slot_id, epoch))
-        self._journal.commit_now()  # its next prompt waits for this and for nothing else
-
-    async def _close_slot(self, command: commands.CloseSlot) -> None:
-        runner = self.runners.get(command.slot_id)
-        if runner is not None:  # it stays known until it is closed: another command may have to kill it meanwhile
-            await runner.close(kill=command.kill)
-            self.runners.pop(command.slot_id, None)
-        if self._pids.pop(command.slot_id, None) is not None:
-            self.ledger.forget_process(self.pool_id, command.slot_id)
-        self.handle(inputs.SlotClosed(time.time(), command.slot_id, command.epoch))
-
-    def _why(self, error: Exception) -> str:
-        """An error in having a session as one line; what is a defect of ours is logged with its stack."""
-        if isinstance(error, PoolError):
-            return redact(str(error))
-        log.error("a defect of claude-pool-nb: please report it", exc_info=error)
-        return redact(f"internal error: {error!r}; please report it")
-
-    def _note_process(self, slot_id: str) -> None:
-        """Let the ledger know the slot's process, so that the next kernel can end it if this one dies badly."""
-        runner = self.runners.get(slot_id)
-        info = runner.info if runner is not None else None
-        if info is not None and info.pid is not None and self._pids.get(slot_id) != info.pid:
-            self._pids[slot_id] = info.pid
-            self.ledger.record_process(self.pool_id, slot_id, info.pid, info.started_at or 0.0, info.executable or "")
-
     # -- attempts ------------------------------------------------------------------------------------------------------
 
     def _dispatch(self, command: commands.Dispatch) -> None:
@@ -353,7 +292,7 @@ class Engine:
             self._report_unsent(task_id, attempt, reason)
             return
         self._unsent.pop((task_id, attempt), None)
-        runner = self._runner(command.slot_id)
+        runner = self.runners.of(command.slot_id)
         intake = self.intake
         try:
             options = intake.options_of(task_id, command.slot_id)
@@ -384,14 +323,14 @@ class Engine:
         try:
             result, stopped = await runner.attempt(task_id, turn, TurnReport(began, spent), relaunch=relaunch)
         except Exception as error:  # noqa: BLE001 - a defect of a session fails its attempt, not the pool
-            failure = Failure(FailureKind.CRASH, "internal_error", self._why(error))
+            failure = Failure(FailureKind.CRASH, "internal_error", why(error))
             result, stopped = TurnResult(failure=failure, cost_basis=CostBasis.UNKNOWN), None
             await runner.give_up()
         if stopped is not None and result.cost_basis is CostBasis.UNKNOWN:
             cost = estimate(result.model or options.model, result.usage)
             result = replace(result, cost_nano=max(result.cost_nano, cost or 0))
         result = await cleaned(result)
-        self._note_process(command.slot_id)
+        self.runners.note_process(command.slot_id)
         if options.conversation is not None:
             intake.conversations.turned(options.conversation, runner, result)
         self._ending = command.slot_id
@@ -402,6 +341,10 @@ class Engine:
         self._ending, reset, self._reset_next = None, self._reset_next, None
         if reset is not None:
             await self._reset_slot(reset)  # here and now: a session that forgets at once is ready in the same tick
+
+    async def _reset_slot(self, command: commands.ResetSlot) -> None:
+        await self.runners.reset(command)
+        self._journal.commit_now()  # the slot's next prompt waits for this and for nothing else
 
     def _done(
         self,
@@ -531,9 +474,7 @@ class Engine:
         if self._released:
             return
         self._released = True
-        for runner in list(self.runners.values()):
-            await runner.close(kill=True)
-        self.runners.clear()
+        await self.runners.kill_all()
         try:
             await self.backend.close()  # may tell that a tape could not be put in order
         finally:
@@ -583,11 +524,7 @@ class Engine:
 
     def slots(self) -> list[SlotRecord]:
         """The slots as they are now, with process, session and memory."""
-        described: list[SlotRecord] = []
-        for slot in self.state.slots():
-            runner = self.runners.get(slot.id)  # asked once: another thread may look while the slot is closed
-            described.append(runner.describe(slot) if runner is not None else slot)
-        return described
+        return self.runners.describe()
 
 
 _QUEUED = frozenset({TaskState.PENDING, TaskState.WAITING})
