@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.api_process import ApiProcess
-from benchmarks.hand_loop import MODEL, SYSTEM_PROMPT, by_hand, per_task, sdk_options, work_off
+from benchmarks.hand_loop import MODEL, SYSTEM_PROMPT, hand_loop, per_task, work_off
 from benchmarks.harness import Table, child, hand_over, median, run_part
 from claude_pool_nb.testing import isolated_environment
 
@@ -26,12 +26,6 @@ SLOTS = (1, 2, 4, 8)
 LATENCIES_MS = (0, 200)
 SHARE_MARK, SHARE_AT = 0.90, (1, 4, 8)
 TIMES_MARK, TIMES_AT = 8.0, (1, 4)
-SETTINGS = {
-    "CLAUDE_CODE_MAX_RETRIES": "2",
-    "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",
-    "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
-}
-"""What the pool sets for its own sessions, for the other two as well."""
 
 
 def amounts(slots: int, latency_ms: int) -> tuple[int, int, int]:
@@ -42,11 +36,8 @@ def amounts(slots: int, latency_ms: int) -> tuple[int, int, int]:
 
 
 async def compare(slots: int, latency_ms: int, rounds: int, folder: str) -> dict[str, list[float]]:
-    from claude_agent_sdk import ClaudeSDKClient
-
     from claude_pool_nb.pool import Pool
 
-    options = sdk_options(SETTINGS)
     warm, cold, first = amounts(slots, latency_ms)
     pool = Pool(
         slots=slots,
@@ -63,20 +54,17 @@ async def compare(slots: int, latency_ms: int, rounds: int, folder: str) -> dict
             raise RuntimeError(f"not all completed: {run!r}")
         return tasks / took
 
-    clients = [ClaudeSDKClient(options) for _ in range(slots)]
-    await asyncio.gather(*(client.connect() for client in clients))
-    hand = [by_hand(client) for client in clients]
     figures: dict[str, list[float]] = {"pool": [], "hand": [], "per_task": []}
     try:
-        await asyncio.to_thread(in_pool, first)
-        await work_off(hand, first)
-        for _ in range(rounds):
-            figures["pool"].append(await asyncio.to_thread(in_pool, warm))
-            figures["hand"].append(await work_off(hand, warm))
-            figures["per_task"].append(await work_off([per_task(options)] * slots, cold))
+        async with hand_loop(slots) as hand:
+            await asyncio.to_thread(in_pool, first)
+            await work_off(hand, first)
+            for _ in range(rounds):
+                figures["pool"].append(await asyncio.to_thread(in_pool, warm))
+                figures["hand"].append(await work_off(hand, warm))
+                figures["per_task"].append(await work_off([per_task()] * slots, cold))
     finally:
         await asyncio.to_thread(pool.close)
-        await asyncio.gather(*(client.disconnect() for client in clients))
     return figures
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,12 +13,18 @@ if TYPE_CHECKING:
 
 MODEL = "claude-haiku-4-5"
 SYSTEM_PROMPT = "Answer in one word."
+SETTINGS = {
+    "CLAUDE_CODE_MAX_RETRIES": "2",
+    "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",
+    "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
+}
+"""What the pool sets for its own sessions, for the other sides as well."""
 
 Work = Callable[[int], Awaitable[None]]
 """One task, by its number."""
 
 
-def sdk_options(settings: Mapping[str, str]) -> ClaudeAgentOptions:
+def sdk_options(settings: Mapping[str, str] = SETTINGS) -> ClaudeAgentOptions:
     """The SDK's options for what the prompt profile asks for."""
     from claude_agent_sdk import ClaudeAgentOptions
 
@@ -32,7 +39,20 @@ def sdk_options(settings: Mapping[str, str]) -> ClaudeAgentOptions:
     )
 
 
-def by_hand(client: ClaudeSDKClient) -> Work:
+@asynccontextmanager
+async def hand_loop(slots: int) -> AsyncIterator[list[Work]]:
+    """The workers of the hand loop, connected: a client per slot."""
+    from claude_agent_sdk import ClaudeSDKClient
+
+    clients = [ClaudeSDKClient(sdk_options()) for _ in range(slots)]
+    await asyncio.gather(*(client.connect() for client in clients))
+    try:
+        yield [_by_hand(client) for client in clients]
+    finally:
+        await asyncio.gather(*(client.disconnect() for client in clients))
+
+
+def _by_hand(client: ClaudeSDKClient) -> Work:
     """A task in a client that is kept."""
     from claude_agent_sdk import ResultMessage
 
@@ -46,9 +66,11 @@ def by_hand(client: ClaudeSDKClient) -> Work:
     return work
 
 
-def per_task(options: ClaudeAgentOptions) -> Work:
+def per_task() -> Work:
     """A task in a process of its own."""
     from claude_agent_sdk import ResultMessage, query
+
+    options = sdk_options()
 
     async def work(number: int) -> None:
         async for message in query(prompt=f"Say word {number}", options=options):

@@ -15,16 +15,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from claude_agent_sdk import ClaudeSDKClient
-
-from benchmarks.hand_loop import MODEL, SYSTEM_PROMPT, Work, by_hand, sdk_options, work_off
+from benchmarks.hand_loop import MODEL, SYSTEM_PROMPT, Work, hand_loop, work_off
 from claude_pool_nb.config import ResolvedConfig
 from claude_pool_nb.records import TurnResult
 from claude_pool_nb.sessions.base import Session, Turn
 from claude_pool_nb.sessions.claude_backend import ClaudeBackend
 from claude_pool_nb.testing import ScriptedAPI
 
-SDK_OPTIONS = sdk_options({"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1", "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1"})
 OUR_OPTIONS = ResolvedConfig(model=MODEL, system_prompt=SYSTEM_PROMPT)
 
 
@@ -51,18 +48,17 @@ async def compare(slots: int, tasks: int, rounds: int) -> tuple[list[tuple[float
     """Time both, in turns, on processes that were started together."""
     backend = ClaudeBackend()
     sessions = [backend.session(f"s{n}") for n in range(slots)]
-    clients = [ClaudeSDKClient(SDK_OPTIONS) for _ in range(slots)]
-    for session, client in zip(sessions, clients, strict=True):
+    for session in sessions:
         await session.open(OUR_OPTIONS)
-        await client.connect()
-    hand_workers, our_workers = [by_hand(c) for c in clients], [our_work(s) for s in sessions]
-    await timed(hand_workers, 4 * slots)
-    await timed(our_workers, 4 * slots)
+    our_workers = [our_work(session) for session in sessions]
     hand, ours = [], []
-    for _ in range(rounds):
-        hand.append(await timed(hand_workers, tasks))
-        ours.append(await timed(our_workers, tasks))
-    await asyncio.gather(*(s.close() for s in sessions), *(c.disconnect() for c in clients))
+    async with hand_loop(slots) as hand_workers:
+        await timed(hand_workers, 4 * slots)
+        await timed(our_workers, 4 * slots)
+        for _ in range(rounds):
+            hand.append(await timed(hand_workers, tasks))
+            ours.append(await timed(our_workers, tasks))
+    await asyncio.gather(*(session.close() for session in sessions))
     await backend.close()
     return hand, ours
 
