@@ -58,8 +58,9 @@ PROGRESS_EVERY_S = 1.0
 """How often the ledger is told what a running attempt has used so far."""
 KEPT_TASKS = 20_000
 """Final tasks that are kept in memory; older runs are read from the ledger."""
-FIRST_APART_S = 0.0005
-"""The first prompts of a run go out this far apart: what starts together may end together, and then wait in line."""
+FIRST_APART_S = 0.001
+"""The first prompts of a run go out this far apart: what starts together may end together, and then wait in line. The
+loop's timers are whole milliseconds, so that anything less is together."""
 DRAIN_STEP_S = 3.0
 """How long each step of stopping what still runs may take: asking, then killing."""
 
@@ -330,7 +331,6 @@ class Engine:
             cost = estimate(result.model or options.model, result.usage)
             result = replace(result, cost_nano=max(result.cost_nano, cost or 0))
         result = await cleaned(result)
-        self.runners.note_process(command.slot_id)
         if options.conversation is not None:
             intake.conversations.turned(options.conversation, runner, result)
         self._ending = command.slot_id
@@ -341,6 +341,8 @@ class Engine:
         self._ending, reset, self._reset_next = None, self._reset_next, None
         if reset is not None:
             await self._reset_slot(reset)  # here and now: a session that forgets at once is ready in the same tick
+        else:
+            self.runners.note_process(command.slot_id)  # a reset sees it itself
 
     async def _reset_slot(self, command: commands.ResetSlot) -> None:
         await self.runners.reset(command)
