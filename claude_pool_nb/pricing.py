@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -282,15 +283,30 @@ def estimate_task_nano(options: ResolvedConfig, prompt: str, *, backend: str = "
         >>> estimate_task_nano(ResolvedConfig(model="claude-haiku-4-5", max_output_tokens=20), "hi")
         721000
     """
+    return task_estimate(options, backend=backend)(prompt)
+
+
+def task_estimate(options: ResolvedConfig, *, backend: str = "claude") -> Callable[[str], int | None]:
+    """The same for many tasks with these options, by their prompts: what they have in common is weighed once.
+
+    Example:
+        >>> from claude_pool_nb.resolved import ResolvedConfig
+        >>> task_estimate(ResolvedConfig(model="claude-haiku-4-5", max_output_tokens=20))("hi")
+        721000
+    """
     price = list_price(options.model, backend=backend)
-    if price is None:
-        return None
     fixed = fixed_tokens(options)
-    asked = estimate_tokens(prompt)
     output = options.max_output_tokens or DEFAULT_OUTPUT_TOKENS
-    tier = price.tier(fixed + asked)
-    fixed_pico = tier.cache_write_pico if options.preset else tier.input_pico
-    return round((fixed * fixed_pico + asked * tier.input_pico + output * tier.output_pico) / _PICO)
+
+    def estimate(prompt: str) -> int | None:
+        if price is None:
+            return None
+        asked = estimate_tokens(prompt)
+        tier = price.tier(fixed + asked)
+        fixed_pico = tier.cache_write_pico if options.preset else tier.input_pico
+        return round((fixed * fixed_pico + asked * tier.input_pico + output * tier.output_pico) / _PICO)
+
+    return estimate
 
 
 def worst_case_nano(options: ResolvedConfig, prompt: str, *, backend: str = "claude") -> int | None:

@@ -283,11 +283,13 @@ class Intake:
             raise ConfigError(
                 f"no slot has the role {role!r}; give one with pool.configure_slot('s1', role={role!r}) first"
             )
+        priced = self._wherever(overrides, role, options, config)
         return _Plan(
             overrides=overrides,
             overrides_json=overrides.to_json(),
             options=options,
-            priced=self._wherever(overrides, role, options, config),
+            priced=priced,
+            estimates=tuple(pricing.task_estimate(one, backend=self.backend.info.prices) for one in priced),
             launch_key=options.launch_key,
             role=role,
             tags=tuple(overrides.tags or ()),
@@ -314,15 +316,16 @@ class Intake:
         self._notes[record.id] = _TaskNote(plan.overrides, plan.overrides_json, config=plan.config)
         if prompt != record.prompt:
             self._secret_prompts[record.id] = prompt
-        backend = self.backend.info.prices
         patience = options.slot_assignment_timeout_s
         return TaskSpec(
             record=record,
             launch_key=plan.launch_key,
             retry=options.retry,
             cap_nano=nano(options.max_budget_usd) if options.max_budget_usd is not None else None,
-            list_price_nano=_dearest(pricing.estimate_task_nano(o, prompt, backend=backend) for o in plan.priced),
-            worst_case_nano=_dearest(pricing.worst_case_nano(o, prompt, backend=backend) for o in plan.priced)
+            list_price_nano=_dearest(estimate(prompt) for estimate in plan.estimates),
+            worst_case_nano=_dearest(
+                pricing.worst_case_nano(o, prompt, backend=self.backend.info.prices) for o in plan.priced
+            )
             if plan.strict
             else None,
             prime_key=plan.prime_key,
@@ -408,6 +411,8 @@ class _Plan:
     priced: tuple[ResolvedConfig, ...]
     """Its options in every slot that may run it, as far as they differ: the dearest decides what is held back, and an
     answer that was given to any of them may be given again."""
+    estimates: tuple[Callable[[str], int | None], ...]
+    """What a prompt costs with each of these."""
     launch_key: str
     role: str | None
     tags: tuple[str, ...]
