@@ -57,6 +57,10 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+HAS_KERNEL = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+"""Whether the notebook in front is connected to its kernel."""
+
+
 class Server:
     """A running JupyterLab."""
 
@@ -108,6 +112,7 @@ def server(home: Path, environment: Mapping[str, str]) -> Iterator[Server]:
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
         *("--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}"),
         *("--ServerApp.disable_check_xsrf=True", "--LabApp.extension_manager=readonly", "--LabApp.news_url="),
+        *("--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"),
     ]
     path = home / "lab.log"
     with path.open("wb") as log:
@@ -153,8 +158,7 @@ class Page:
         self.errors: list[str] = []
         self._ready = False
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        page.set_default_timeout(PATIENCE_MS)
-        page.add_locator_handler(page.locator(".jp-Dialog").first, self._refuse)
+        page.set_default_timeout(30_000)
         self.open()
 
     @staticmethod
@@ -168,29 +172,34 @@ class Page:
         self.page.goto(f"{self.lab.address}/{self.front}/{self.path.name}?reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
 
+    def connected(self) -> None:
+        """Wait until the notebook is connected to its kernel, busy or not."""
+        self.page.wait_for_function(HAS_KERNEL, timeout=60_000)
+
     def cell(self, number: int) -> Any:
         """A cell."""
         return self.page.locator(".jp-Notebook .jp-Cell").nth(number)
 
     def start(self, cell: int) -> None:
-        """Run a cell, once the page and the kernel have found each other: before, keys are lost or kept for later."""
-        if not self._ready:
-            wait_until(lambda: self.lab.connected(self.path.name), PATIENCE_MS / 1000)
-            self.page.wait_for_selector(
-                ".jp-Notebook-ExecutionIndicator:is([data-status=idle], [data-status=busy])", state="attached"
-            )
-            self._ready = True
-        began = rf"^(?!{re.escape(self.prompt(cell))})\[[*\d]+\]"
-        for _ in range(3):
-            self.cell(cell).locator(".cm-content").first.click()
-            self.page.keyboard.press("Control+Enter")
-            if self._prompt(cell, began, PATIENCE_MS // 3):  # the page itself answers the keys
-                return
-        raise AssertionError(f"cell {cell} did not start")
+        """Run a cell: the keys are pressed once, when there is a kernel to take them."""
+        # Without one JupyterLab asks for it in a dialog; pressed again on suspicion, a cell runs twice.
+        self.connected()
+        before = self.prompt(cell)
+        self.cell(cell).locator(".cm-content").first.click()
+        self.page.keyboard.press("Control+Enter")
+        script = (
+            "([cell, before]) => document.querySelectorAll('.jp-Notebook .jp-Cell')[cell]"
+            ".querySelector('.jp-InputPrompt').innerText.trim().replace(/:$/, '') !== before"
+        )
+        self.page.wait_for_function(script, arg=[cell, before], timeout=60_000)
 
     def end(self, cell: int, timeout_ms: int = 60_000) -> None:
         """Wait until a cell is done."""
         assert self._prompt(cell, r"\[\d+\]", timeout_ms), f"cell {cell} did not end"
+
+    def aborted(self, cell: int) -> None:
+        """Wait until a cell that was queued behind another is not to be run any more."""
+        assert self._prompt(cell, r"\[ \]", 30_000), f"cell {cell} is still queued, or ran"
 
     def run(self, cell: int) -> str:
         """Run a cell to its end; returns its text."""
@@ -219,7 +228,7 @@ class Page:
             return False
         return True
 
-    def shows(self, cell: int, pattern: str, timeout_ms: int = PATIENCE_MS) -> str:
+    def shows(self, cell: int, pattern: str, timeout_ms: int = 30_000) -> str:
         """Wait until the text of a cell's outputs matches; returns what matched."""
         script = (
             "([cell, wanted]) => { const area = document.querySelectorAll('.jp-Notebook .jp-Cell')[cell]"

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import time
-
 from tests.browser.conftest import Open
 from tests.browser.test_live_view import FAN_OUT, LOOK, START, clicks
 
 FRONT = "notebooks"
-APPEARS_WITHIN_S = 3.0
-"""It is there after half a second and the first picture; the machine of a test may be slow."""
 
 
 @clicks
 def test_it_appears_steers_and_leaves_a_picture(open_page: Open) -> None:
-    """It is there at once, slots and pause act, Cancel ends the cell, and a static picture stays."""
+    """It is there with its numbers, slots and pause act, Cancel ends the cell, and a static picture stays."""
     page = open_page(START, f"{FAN_OUT} --yes", LOOK, front=FRONT)
     assert "4 slots" in page.run(0)
     page.start(1)
-    began = time.monotonic()
     page.shows(1, r"running[^]*left of[^]*s4[^]*")
-    assert time.monotonic() - began < APPEARS_WITHIN_S
     page.enter("Slots", "2", 1)
     page.click("Pause", 1)
     page.shows(1, "paused")

@@ -14,7 +14,8 @@ WIDGETS = "import ipywidgets.widgets.widget as w; print('widgets', len(w._instan
 
 def test_two_views_agree_and_leave_a_picture(open_page: Open) -> None:
     """Both follow the runs of other cells; a pause in one shows in both; each leaves static HTML, and no widget."""
-    page = open_page(START, "%pool watch", "view = pool.watch(); view", RUN, "view.stop()", "%pool stop", WIDGETS)
+    slow = START.replace("latency-s 0.2", "latency-s 0.5")  # it is to run until it is cancelled
+    page = open_page(slow, "%pool watch", "view = pool.watch(); view", RUN, "view.stop()", "%pool stop", WIDGETS)
     from playwright.sync_api import expect
 
     for cell in (0, 1, 2, 3):
@@ -57,7 +58,7 @@ def test_retry_failed_after_the_wall_was_moved(open_page: Open) -> None:
     page.shows(1, "the budget is \\$3.00")
     page.click("Retry failed", 1)
     page.shows(1, "200 tried again")
-    page.shows(1, "0 queued", 30_000)
+    page.shows(1, "0 queued", 60_000)
     assert "{'completed': 200}" in page.run(3)
     page.shows(1, "200 done")
     page.click("Stop watching", 1)
