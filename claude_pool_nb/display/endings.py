@@ -16,8 +16,8 @@ from claude_pool_nb.display.text import count, money, one_line, seconds
 
 MAX_BYTES = 64_000
 """The most that a run leaves in a saved notebook."""
-COLUMNS = 48
-"""How wide the picture of the slots is, in characters."""
+COLUMNS = 32
+"""How wide the picture of the slots is, in characters: with the slot's name it fits a phone."""
 MAX_SLOTS = 32
 """More slots than this are told as a number."""
 FIRST = 5
@@ -88,23 +88,23 @@ class RunEnding:
             return line
         slots = len({span.slot_id for span in self.spans})
         shown = f"<summary>{html.volatile(count(slots, 'slot'))} at work, and the first answers</summary>"
-        picture = f"<pre style='white-space:pre;overflow-x:auto'>{html.volatile(slots_picture(self.spans))}</pre>"
+        # What each slot did stands behind its line, or below it where there is no room.
+        style = "white-space:pre-wrap;overflow-x:auto;font-size:min(1em,2.9vw)"
+        picture = f"<pre style='{style}'>{html.volatile(slots_picture(self.spans))}</pre>"
         rows = [
-            [*map(_cell, (row.task_id, row.state)), *map(_wide_cell, (row.prompt, row.output))]
-            for row in self.first[:FIRST]
+            [_lines(f"{row.task_id} · {row.state}", row.prompt), _lines(row.output)] for row in self.first[:FIRST]
         ]
-        table = html.table(["task", "state", "prompt", "answer"], rows)
+        table = html.table(["task", "answer"], rows)
         table = table.replace('scope="col"', 'scope="col" style="text-align:left"')
-        body = f"<details>{shown}{picture}<div style='overflow-x:auto'>{table}</div></details>"
+        table = table.replace("<td>", '<td style="vertical-align:top">')
+        body = f"<details>{shown}{picture}{table}</details>"
         return line + html.box(body, label="slots and first answers")
 
 
-def _cell(text: str) -> str:
-    return f"<div style='text-align:left'>{html.volatile(one_line(text, 100))}</div>"
-
-
-def _wide_cell(text: str) -> str:
-    return f"<div style='text-align:left;min-width:14em'>{html.volatile(one_line(text, 100))}</div>"
+def _lines(*texts: str) -> str:
+    """Texts below each other in a cell that may be narrower than their longest word."""
+    style = "text-align:left;overflow-wrap:anywhere"
+    return "".join(f"<div style='{style}'>{html.volatile(one_line(text, 100))}</div>" for text in texts)
 
 
 def slots_picture(spans: Sequence[Span], *, columns: int = COLUMNS) -> str:

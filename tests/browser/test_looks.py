@@ -73,6 +73,8 @@ def test_the_view_fits_and_can_be_read_by_all(open_page: Open, theme: str, width
     page.shows(1, "slots at work")
     page.cell(1).locator("summary").first.click()
     page.picture(f"ending-{theme}-{width}", 1)
+    assert _fits(page, 1)
+    assert page.cell(1).locator("details pre").evaluate("one => one.scrollWidth <= one.clientWidth")
     if find_spec("axe_core_python") is not None:
         assert _axe(page, 1) == []
 

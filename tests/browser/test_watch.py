@@ -52,7 +52,7 @@ def test_retry_failed_after_the_wall_was_moved(open_page: Open) -> None:
     for cell in (0, 1, 2):
         page.run(cell)
     page.shows(1, "200 failed")
-    page.shows(1, "200 tasks, .* the latest budget: No room for a task")
+    page.shows(1, "budget · 200 tasks, .* the latest: No room for a task")
     page.picture("watch-failed", 1)
     page.enter("Budget USD", "3", 1)
     page.shows(1, "the budget is \\$3.00")

@@ -192,14 +192,14 @@ def test_why_tasks_wait_and_fail_is_told_while_they_do() -> None:
         events.TaskWaiting(101, "r1.2", 112, limit),
         events.TaskFailed(101, "r1.3", FailureKind.REQUEST, "http_400", "<b>bad</b> prompt"),
     )
-    assert progress.waits() == ["2 for the rate limit (8.0 s)"]
+    assert progress.waits() == ["2 for the rate limit (8 s to go)"]
     assert "2 for the rate limit" in header(progress)
     assert "&lt;b&gt;bad" in failures(progress)
     clock.now = 110
     progress.feed(events.TaskRunning(110, "r1.1", 2, "s1", 0))
     progress.feed(events.TaskReopened(110, "r1.3"))
     progress.catch_up()
-    assert progress.waits() == ["1 for the rate limit (2.0 s)"]
+    assert progress.waits() == ["1 for the rate limit (2 s to go)"]
     assert failures(progress) == ""
 
 

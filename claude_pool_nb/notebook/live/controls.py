@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from claude_pool_nb.display import html
-from claude_pool_nb.display.text import one_line
+from claude_pool_nb.display.text import count, one_line
 from claude_pool_nb.errors import PoolError
 from claude_pool_nb.notebook.live.progress import Progress
 from claude_pool_nb.notebook.live.subshell import Reach, keep_responsive
@@ -194,7 +194,7 @@ class Controls:
 
     def _scale(self, slots: int) -> str:
         self._pool.scale(int(slots))
-        return f"{slots} slots"
+        return count(int(slots), "slot")
 
     def _move_wall(self, text: str) -> str:
         dollars = entered_dollars(text)

@@ -44,7 +44,9 @@ STYLE = (
     "padding:4px 9px;margin:0;min-width:0}"
     ".cpn-g p{margin:0;white-space:nowrap;overflow:hidden;text-overflow:ellipsis;min-height:1.45em}"
     ".cpn-g p.cpn-b{white-space:normal;overflow-wrap:anywhere}"
-    f".cpn-g u,.cpn-g p:nth-child(2){{{html.MUTED};text-decoration:none}}.cpn-g u:last-child{{float:right}}"
+    f".cpn-g u,.cpn-g p:nth-child(2){{{html.MUTED};text-decoration:none}}"
+    ".cpn-g p:first-child{display:flex;gap:.35em}.cpn-g u{min-width:0;overflow:hidden;text-overflow:ellipsis}"
+    ".cpn-g u:last-child{flex:none;margin-left:auto}"
     ".cpn-g pre{font:11px/1.4 var(--jp-code-font-family,monospace);white-space:pre-wrap;overflow-wrap:anywhere;"
     "height:4.2em;overflow:hidden;margin:3px 0 1px;color:inherit;background:none;"
     "display:flex;flex-direction:column;justify-content:flex-end}"  # its end is what is seen

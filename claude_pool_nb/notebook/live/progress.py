@@ -389,7 +389,7 @@ class Progress:
         )
 
     def waits(self) -> list[str]:
-        """Why tasks wait, most of them first: `3 for the rate limit (8 s)`."""
+        """Why tasks wait, most of them first: `3 for the rate limit (8 s to go)`."""
         now = self._clock()
         kinds: dict[str, list[float]] = {}
         for wait in self._waits.values():
@@ -397,8 +397,9 @@ class Progress:
         said = []
         for kind, untils in sorted(kinds.items(), key=lambda one: -len(one[1])):
             why = WAITS.get(FailureKind(kind)) if kind else None
-            left_s = max(0.0, min(untils) - now)
-            said.append(f"{len(untils):,} {why or 'to try again'} ({seconds(round(left_s))})")
+            left_s = round(max(0.0, min(untils) - now))
+            to_go = f"{left_s} s" if left_s < 60 else seconds(left_s)
+            said.append(f"{len(untils):,} {why or 'to try again'} ({to_go} to go)")
         return said + ([self.hold] if self.hold else [])
 
     def rate(self) -> float:

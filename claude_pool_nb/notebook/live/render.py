@@ -174,7 +174,7 @@ def failures(progress: Progress) -> str:
     if not reasons:
         return ""
     items = "".join(
-        f"<li><b>{_text(reason.tasks)}</b> <span class=cpn-b>{_text(reason.kind)}</span>: "
+        f"<li><span class=cpn-b>{_text(reason.kind)}</span> · <b>{_text(reason.tasks)}</b>: "
         f"{_text(one_line(reason.message, 160))}</li>"
         for reason in reasons
     )

@@ -33,6 +33,16 @@ def test_the_picture_tells_neighbours_failures_and_gaps_apart() -> None:
     assert lines[2].startswith("s10 ····✕✕····  1 failed")
 
 
+def test_no_word_is_wider_than_the_page() -> None:
+    """An answer without a space breaks wherever the page ends, and the picture with its longest name fits a phone."""
+    spans = [Span(f"s{n}", n, n + 1, "completed") for n in range(12)]
+    first = [Answer("r1.1", "completed", "What?", "x" * 1_000_000)]
+    html = RunEnding(RunSummary("r1", counts={"completed": 12}), spans, first).html()
+    assert "overflow-wrap:anywhere'><span class='pool-volatile'>" + "x" * 99 + "…" in html
+    bars = [line.split("  ")[0] for line in slots_picture(spans).splitlines()[:12]]
+    assert max(map(len, bars)) <= 36
+
+
 def test_one_task_is_one_line() -> None:
     """A single answer is shown by itself: nothing is folded below its line."""
     html = RunEnding(RunSummary("r1", counts={"completed": 1}), [Span("s1", 0, 1, "completed")]).html()
