@@ -91,9 +91,7 @@ class RunEnding:
         # What each slot did stands behind its line, or below it where there is no room.
         style = "white-space:pre-wrap;overflow-x:auto;font-size:min(1em,2.9vw)"
         picture = f"<pre style='{style}'>{html.volatile(slots_picture(self.spans))}</pre>"
-        rows = [
-            [_lines(f"{row.task_id} · {row.state}", row.prompt), _lines(row.output)] for row in self.first[:FIRST]
-        ]
+        rows = [[_lines(f"{row.task_id} · {row.state}", row.prompt), _lines(row.output)] for row in self.first[:FIRST]]
         table = html.table(["task", "answer"], rows)
         table = table.replace('scope="col"', 'scope="col" style="text-align:left"')
         table = table.replace("<td>", '<td style="vertical-align:top">')
