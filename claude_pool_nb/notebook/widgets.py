@@ -24,7 +24,7 @@ from claude_pool_nb.display.pools import pool_text
 from claude_pool_nb.notebook.live import render
 from claude_pool_nb.notebook.live.follow import Follower
 from claude_pool_nb.notebook.live.looks import STYLE
-from claude_pool_nb.notebook.live.panel import Panel, close_all
+from claude_pool_nb.notebook.live.panel import Panel, close_all, in_output_widget, shown_live
 from claude_pool_nb.notebook.live.picture import picture_html
 
 if TYPE_CHECKING:
@@ -176,4 +176,8 @@ class PoolWatch(ipywidgets.VBox):  # type: ignore[misc]
         if not self.watching:
             display(self._picture(), raw=True)  # type: ignore[no-untyped-call]
             return
-        self._handles.append(display(self._repr_mimebundle_(), raw=True, display_id=True))  # type: ignore[no-untyped-call]
+        bundle = shown_live(self, self._follower.progress)
+        if in_output_widget():  # there the picture stays in the widget
+            display(bundle, raw=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handles.append(display(bundle, raw=True, display_id=True))  # type: ignore[no-untyped-call]

@@ -268,3 +268,15 @@ def test_a_run_that_is_over_before_its_view_appears_leaves_no_widget(live: Kerne
     assert "widget-view" not in str(done.outputs)
     left = live.run("import ipywidgets.widgets.widget as w; print(len(w._instances))")
     assert left.text.strip() == "0"
+
+
+def test_a_view_in_an_output_widget_leaves_its_line(live: Kernel) -> None:
+    """`ipywidgets.Output` takes displays and no updates of them: there the static line is a display of its own."""
+    live.run("%load_ext claude_pool_nb\n%pool start --slots 1 --backend demo --store :memory: --demo-latency-s 0")
+    live.run("import ipywidgets\nfrom claude_pool_nb.notebook.live import view\nview.APPEARS_AFTER_S = 0.0")
+    done = live.run("with ipywidgets.Output():\n    df = %pool fan_out ['a [demo:slow=1]'] --live widget")
+    assert [output["msg_type"] for output in done.outputs] == ["display_data", "display_data"]
+    first, last = (output["data"] for output in done.outputs)
+    assert "a live view, which needs its kernel" in first["text/plain"]
+    assert "0 done" in first["text/plain"]
+    assert "1 completed of 1 task" in last["text/plain"]

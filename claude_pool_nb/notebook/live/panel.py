@@ -78,6 +78,21 @@ class Panel:
         return [*self.children, *self.controls.widgets]
 
 
+def shown_live(widget: Any, progress: Progress) -> dict[str, Any]:
+    """The widget as a display; what a page without its kernel shows of it is a line about the work."""
+    text = f"{render.line(progress)} (a live view, which needs its kernel; this is how it began)"
+    return {**widget._repr_mimebundle_(), "text/plain": text}
+
+
+def in_output_widget() -> bool:
+    """Whether an `ipywidgets.Output` takes what the cell shows: it takes no updates of it."""
+    from ipywidgets import Output
+    from ipywidgets.widgets import widget
+
+    made = getattr(widget, "_instances", {})  # private, and the only list of them
+    return any(isinstance(one, Output) and one.msg_id for one in tuple(made.values()))
+
+
 def close_all(widgets: Iterable[Any]) -> None:
     """Close widgets, their layouts and styles too: ipywidgets leaves those."""
     every = list(widgets)

@@ -19,12 +19,13 @@ from claude_pool_nb.display.runs import RunSummary
 from claude_pool_nb.errors import PoolError
 from claude_pool_nb.notebook.live.follow import Follower
 from claude_pool_nb.notebook.live.mode import Mode, decide
-from claude_pool_nb.notebook.live.panel import Panel, close_all
-from claude_pool_nb.records import PLAY_BACKENDS, TaskRecord, TaskState
+from claude_pool_nb.notebook.live.panel import Panel, close_all, in_output_widget, shown_live
+from claude_pool_nb.records import TaskRecord, TaskState
 from claude_pool_nb.store import queries
 
 if TYPE_CHECKING:
     from claude_pool_nb.handles import Run
+    from claude_pool_nb.notebook.live.progress import Progress
     from claude_pool_nb.pool import Pool
 
 READY_AFTER_S = 0.2
@@ -58,8 +59,8 @@ class Shown(Protocol):
 class WidgetView:
     """Widgets in the output of the cell."""
 
-    def __init__(self, make: Callable[[], Panel]) -> None:
-        self._make = make
+    def __init__(self, progress: Progress, make: Callable[[], Panel]) -> None:
+        self._progress, self._make = progress, make
         self._panel: Panel | None = None
         self._handle: Any = None
 
@@ -80,7 +81,8 @@ class WidgetView:
         from IPython.display import display
 
         self.tick()
-        self._handle = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
+        bundle = shown_live(self._box, self._progress)
+        self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def tick(self) -> None:
         """Bring them up to date."""
@@ -89,11 +91,12 @@ class WidgetView:
 
     def close(self, bundle: dict[str, str]) -> bool:
         """Put the static output in their place, and close them all."""
-        if self._handle is not None:
+        replaced = self._handle is not None and not in_output_widget()
+        if replaced:
             self._handle.update(bundle, raw=True)
         if self._panel is not None:
             close_all([*self._panel.widgets, self._box])
-        return self._handle is not None
+        return replaced
 
 
 class LiveView:
@@ -136,7 +139,9 @@ class LiveView:
 
             self._view = LineView(follower.progress)
         else:
-            self._view = WidgetView(lambda: Panel(self._pool, follower.progress, cancels=self._cancels))
+            self._view = WidgetView(
+                follower.progress, lambda: Panel(self._pool, follower.progress, cancels=self._cancels)
+            )
         follower.begin()
         follower.start(
             (self._began + READY_AFTER_S, self._view.prepare), (self._began + APPEARS_AFTER_S, self._view.show)
