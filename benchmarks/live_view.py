@@ -1,4 +1,4 @@
-"""The live view in a real JupyterLab: messages and bytes, how late the page is, CPU, frames a second, Cancel."""
+"""The live view in a real JupyterLab: how soon it appears, messages and bytes, how late it is, CPU, frames, Cancel."""
 
 from __future__ import annotations
 
@@ -38,8 +38,15 @@ def timed(line):
 RUN = """frame, took, cpu = timed("fan_out prompts --live LIVE")
 print(json.dumps({'took': took, 'cpu': cpu, 'done': done, 'rows': int((frame.state == 'completed').sum())}))"""
 WATCH_PAGE = """() => {
-    window.seen = []; window.frames_at = [];
+    window.seen = []; window.frames_at = []; window.asked_at = window.appeared_at = 0;
+    const send = WebSocket.prototype.send;
+    WebSocket.prototype.send = function (data) {
+        const text = typeof data === 'string' ? data : new TextDecoder().decode(data);
+        if (text.includes('"execute_request"')) { asked_at = Date.now(); appeared_at = 0; }
+        return send.call(this, data);
+    };
     const look = () => {
+        if (!appeared_at && document.querySelector('.cpn-g > li')?.getClientRects().length) appeared_at = Date.now();
         const found = document.querySelector('.jp-Notebook').innerText.match(/([\\d,]+) done/);
         const number = found ? Number(found[1].replaceAll(',', '')) : 0;
         if (number && (!seen.length || seen[seen.length - 1][0] !== number)) seen.push([number, Date.now()]);
@@ -48,6 +55,9 @@ WATCH_PAGE = """() => {
     const frame = at => { frames_at.push(at); requestAnimationFrame(frame); };
     requestAnimationFrame(frame);
 }"""
+
+APPEARED_S = "() => (appeared_at - asked_at) / 1000"
+"""From the request to run a cell to the first picture of its view on the page."""
 
 
 class Wire:
@@ -71,8 +81,9 @@ class Wire:
 
 def _figures(page: Page, cell: int) -> dict[str, Any]:
     """What a cell printed."""
-    text = page.run(cell)
-    return dict(json.loads(next(line for line in text.splitlines() if line.startswith("{"))))
+    page.start(cell)
+    page.end(cell, 300_000)
+    return dict(json.loads(page.shows(cell, r"\{.*\}")))
 
 
 def _late_ms(done: list[float], seen: list[tuple[int, float]]) -> list[float]:
@@ -93,6 +104,7 @@ def _round(chromium: Any, home: Path) -> dict[str, float]:
         START + f"prompts = [f'How many words has sentence {{i}}?' for i in range({TASKS})]",
         RUN.replace("LIVE", "off"),
         RUN.replace("LIVE", "widget"),
+        RUN.replace("LIVE", "off"),
         f"prompts = prompts * {MANY // TASKS}\n" + RUN.replace("LIVE", "widget"),
         "df = %pool fan_out prompts[:1000]",
     ]
@@ -108,14 +120,17 @@ def _round(chromium: Any, home: Path) -> dict[str, float]:
         live = _figures(page, 2)
         messages, sent = wire.messages, wire.bytes
         seen = browser_page.evaluate("() => seen")
+        first_s = browser_page.evaluate(APPEARED_S)
+        quiet_again = _figures(page, 3)
         browser_page.evaluate("() => { seen.length = 0; frames_at.length = 0; }")
-        many = _figures(page, 3)
+        many = _figures(page, 4)
         frames = browser_page.evaluate("() => frames_at")
-        page.start(4)
-        page.shows(4, r"[1-9]\d* done")
+        page.start(5)
+        page.shows(5, r"[1-9]\d* done")
+        later_s = browser_page.evaluate(APPEARED_S)
         begun = time.perf_counter()
-        page.click("Cancel", 4)
-        page.end(4)
+        page.click("Cancel", 5)
+        page.end(5)
         cancelled_s = time.perf_counter() - begun
         dropped = "rate exceeded" in browser_page.locator(".jp-Notebook").inner_text()
         browser_page.close()
@@ -125,10 +140,12 @@ def _round(chromium: Any, home: Path) -> dict[str, float]:
         raise SystemExit("not all tasks completed")
     return {
         "took_s": live["took"],
+        "first_s": first_s,
+        "later_s": later_s,
         "messages_s": messages / live["took"],
         "kB": sent / 1000,
         "late_ms": statistics.quantiles(late, n=20)[18],
-        "cpu": 100 * max(0.0, live["cpu"] - quiet["cpu"]) / live["took"],
+        "cpu": 100 * max(0.0, live["cpu"] - (quiet["cpu"] + quiet_again["cpu"]) / 2) / live["took"],
         "fps": 1000 / statistics.mean(gaps),
         "gap_ms": gaps[int(0.99 * len(gaps))],
         "many_s": many["took"],
@@ -156,6 +173,13 @@ def measure(rounds: int) -> list[Table]:
         ("what", "figure", "mark"),
     )
     marks = (
+        (
+            "the first view of a notebook appears, from the request",
+            f"{middle['first_s']:.2f} s",
+            "< 1 s",
+            middle["first_s"] < 1,
+        ),
+        ("a later one", f"{middle['later_s']:.2f} s", "< 1 s", middle["later_s"] < 1),
         ("iopub messages a second", f"{middle['messages_s']:.0f}", "≤ 100", middle["messages_s"] <= 100),
         ("iopub bytes in all", f"{middle['kB']:.0f} kB", "≤ 300 kB", middle["kB"] <= 300),
         ("state change to page, 95 %", f"{middle['late_ms']:.0f} ms", "< 250 ms", middle["late_ms"] < 250),
