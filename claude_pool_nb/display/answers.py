@@ -80,8 +80,10 @@ def _class() -> Any:
 
         def _repr_html_(self) -> str:
             with pd.option_context("display.html.use_mathjax", False):
-                html: Any = _chosen(self)._repr_html_()  # type: ignore[operator]
-            return f"{html or ''}{_note(self, '<p>', '</p>')}"
+                html: str = _chosen(self)._repr_html_() or ""  # type: ignore[operator]
+            if "mathjax_ignore" not in html:  # pandas 2 names the class that JupyterLab's MathJax no longer heeds
+                html = html.replace("tex2jax_ignore", "tex2jax_ignore mathjax_ignore", 1)
+            return f"{html}{_note(self, '<p>', '</p>')}"
 
         def __reduce_ex__(self, protocol: Any) -> Any:
             return pd.DataFrame, (), pd.DataFrame(self).__getstate__()
