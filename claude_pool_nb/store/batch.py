@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from claude_pool_nb import events as ev
 from claude_pool_nb.errors import StoreConflict
-from claude_pool_nb.records import BudgetRecord, CostBasis, RunState, TaskRecord, TurnResult
+from claude_pool_nb.records import BudgetRecord, CostBasis, TaskRecord, TurnResult
 from claude_pool_nb.store.ids import pool_number, run_number, task_key
 from claude_pool_nb.store.statements import Driver, Prepared, Row, Statements
 from claude_pool_nb.store.texts import as_json, cleaned, cleaned_json, storable

@@ -55,7 +55,9 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-HAS_KERNEL = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+HAS_KERNEL = (
+    "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
+)
 """Whether the notebook in front is connected to its kernel."""
 
 
@@ -75,11 +77,6 @@ class Server:
         with urllib.request.urlopen(asked, timeout=20) as reply:
             text = reply.read()
         return json.loads(text) if text else None
-
-    def connected(self, path: str) -> bool:
-        """Whether a notebook's kernel is up, and a page talks to it."""
-        kernels = [one["kernel"] for one in self.request("GET", "/api/sessions") if one["path"] == path]
-        return any(kernel["connections"] and kernel["execution_state"] in {"idle", "busy"} for kernel in kernels)
 
     def end_kernels(self) -> None:
         """End what notebooks have left running."""
@@ -154,9 +151,9 @@ class Page:
         self.front = front
         self.path = lab.folder / name
         self.errors: list[str] = []
-        self._ready = False
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(PATIENCE_MS)
+        page.add_locator_handler(page.locator(".jp-Dialog").first, self._refuse)
         self.open()
 
     @staticmethod
@@ -166,13 +163,12 @@ class Page:
 
     def open(self) -> None:
         """Load the page, also again."""
-        self._ready = False
         self.page.goto(f"{self.lab.address}/{self.front}/{self.path.name}?reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
 
     def connected(self) -> None:
         """Wait until the notebook is connected to its kernel, busy or not."""
-        self.page.wait_for_function(HAS_KERNEL, timeout=60_000)
+        self.page.wait_for_function(HAS_KERNEL, timeout=2 * PATIENCE_MS)
 
     def cell(self, number: int) -> Any:
         """A cell."""
@@ -189,7 +185,7 @@ class Page:
             "([cell, before]) => document.querySelectorAll('.jp-Notebook .jp-Cell')[cell]"
             ".querySelector('.jp-InputPrompt').innerText.trim().replace(/:$/, '') !== before"
         )
-        self.page.wait_for_function(script, arg=[cell, before], timeout=60_000)
+        self.page.wait_for_function(script, arg=[cell, before])
 
     def end(self, cell: int, timeout_ms: int = 60_000) -> None:
         """Wait until a cell is done."""
@@ -197,7 +193,7 @@ class Page:
 
     def aborted(self, cell: int) -> None:
         """Wait until a cell that was queued behind another is not to be run any more."""
-        assert self._prompt(cell, r"\[ \]", 30_000), f"cell {cell} is still queued, or ran"
+        assert self._prompt(cell, r"\[ \]", PATIENCE_MS), f"cell {cell} is still queued, or ran"
 
     def run(self, cell: int) -> str:
         """Run a cell to its end; returns its text."""
@@ -226,7 +222,7 @@ class Page:
             return False
         return True
 
-    def shows(self, cell: int, pattern: str, timeout_ms: int = 30_000) -> str:
+    def shows(self, cell: int, pattern: str, timeout_ms: int = PATIENCE_MS) -> str:
         """Wait until the text of a cell's outputs matches; returns what matched."""
         script = (
             "([cell, wanted]) => { const area = document.querySelectorAll('.jp-Notebook .jp-Cell')[cell]"

@@ -21,7 +21,8 @@ WITHOUT_POSIX = """
 import json, os, sys
 # What others have imported by then keeps what it took; only this package meets the loss.
 import asyncio, concurrent.futures.thread, logging, random, subprocess, tempfile, uuid
-import IPython, ipywidgets, pandas, psutil, pydantic_settings, sqlalchemy.dialects.sqlite, genai_prices, jinja2
+import IPython, ipywidgets, pandas, platformdirs.unix, psutil, pydantic_settings, genai_prices, jinja2
+import sqlalchemy.dialects.sqlite
 from IPython.core.interactiveshell import InteractiveShell
 for name in ("fork", "getpgid", "getsid", "getuid", "killpg", "register_at_fork", "setsid"):
     delattr(os, name)

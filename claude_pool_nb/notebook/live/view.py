@@ -20,7 +20,7 @@ from claude_pool_nb.errors import PoolError
 from claude_pool_nb.notebook.live.follow import Follower
 from claude_pool_nb.notebook.live.mode import Mode, decide
 from claude_pool_nb.notebook.live.panel import Panel, close_all, in_output_widget, shown_live
-from claude_pool_nb.records import TaskRecord, TaskState
+from claude_pool_nb.records import PLAY_BACKENDS, TaskRecord, TaskState
 from claude_pool_nb.store import queries
 
 if TYPE_CHECKING:

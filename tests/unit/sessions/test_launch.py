@@ -260,8 +260,8 @@ def test_a_watcher_that_was_killed_is_replaced() -> None:
         assert pipe.closed
         assert watcher._process.stdin is not None
         watcher._process.stdin.close()  # as if this kernel died
-        assert child.wait(5) == -9
-        watcher._process.wait(10)  # until then it counts as running, and would be written to
+        assert child.wait(PROMPTLY_S) == -9
+        watcher._process.wait(PROMPTLY_S)  # until then it counts as running, and would be written to
     finally:
         child.kill()
         child.wait()
