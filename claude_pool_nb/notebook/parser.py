@@ -77,7 +77,8 @@ class VerbParser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=_Help,
         )
-        self.color = False  # from 3.14 on argparse colours its help, for ipykernel sets FORCE_COLOR: pages show the codes
+        # From 3.14 on argparse colours its help, for ipykernel sets FORCE_COLOR: pages would show the codes.
+        self.color = False
         self.verb = verb
         self.takes = takes
         self.cell = cell
