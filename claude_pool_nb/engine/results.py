@@ -66,6 +66,9 @@ def result_of(task: TaskRecord, attempts: Sequence[AttemptRecord], backend: str)
     failure: Failure | None = None
     if task.state is not TaskState.COMPLETED:
         failure = turn.failure
+        if task.state is TaskState.CANCELLED and failure is not None and failure.error_type == "interrupted":
+            how = f"`%pool retry {task.run_id} --state cancelled` runs it again"
+            failure = replace(failure, error_type="cancelled", message=f"The turn was cancelled; {how}.")
         if task.failure_kind is not None:
             failure = Failure(
                 task.failure_kind,

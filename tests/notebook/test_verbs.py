@@ -67,6 +67,14 @@ def test_a_failed_prompt_raises_and_keeps_what_there_is(demo: Runner) -> None:
     assert demo("%pool result r1").value.state == "failed"
 
 
+def test_result_of_a_run_is_of_its_only_task(demo: Runner) -> None:
+    """The id of a run stands for its task where it has one; of many, none is chosen for you."""
+    demo('%pool fan_out ["a poem", "a limerick"]')
+    failed = demo("%pool result r1")
+    assert isinstance(failed.error, ConfigError)
+    assert "r1 has 2 tasks; name one, like r1.1" in str(failed.error)
+
+
 def test_fan_out_is_a_row_per_prompt(demo: Runner) -> None:
     """An error is a row; both the assignment and --into get the frame, which carries its run."""
     done = demo("df = %pool fan_out ['a', 'b', '[demo:fail] c'] --tag x --retry-attempts 1 --into again")
@@ -201,6 +209,7 @@ def test_fan_out_sees_the_variables_of_a_function(demo: Runner) -> None:
         ("%pool run --vars hello {{ promts }}", ConfigError, "did you mean prompts"),
         ("%pool run --into 1x hi", UsageError, "no name"),
         ("%pool result r99.1", TaskNotFound, "r99.1"),
+        ("%pool result r99", RunNotFound, "r99"),
         ("%pool resume r99", RunNotFound, "r99"),
         ("%pool retry", RunNotFound, "no run yet"),
     ],

@@ -111,6 +111,18 @@ def test_cancel_of_a_run_keeps_finished_rows(make_pool: MakePool, held: Held) ->
     assert list(run.frame["attempts"]) == [2, 2, 1, 1, 1, 1]
 
 
+def test_a_cancelled_task_says_how_to_run_it_again(make_pool: MakePool, held: Held) -> None:
+    """A plain retry or resume leaves cancelled tasks alone, so its result names the retry that does not."""
+    pool = make_pool(held.backend, slots=1)
+    task = pool.submit("a")
+    wait_until(lambda: len(held.backend.asked) == 1)
+    task.cancel()
+    with pytest.raises(TaskCancelled, match="`%pool retry r1 --state cancelled` runs it again"):
+        task.result(5)
+    held.let_go(pool)
+    assert task.run.retry(state="cancelled").counts() == {"completed": 1}
+
+
 def test_cancel_all_counts(make_pool: MakePool, held: Held) -> None:
     """`cancel()` stops everything that is not final and says how many that were."""
     pool = make_pool(held.backend)
