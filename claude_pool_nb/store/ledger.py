@@ -122,7 +122,13 @@ class Ledger:
 
     @property
     def where(self) -> str:
-        """How to name it to a person."""
+        """How to name it to a person.
+
+        Example:
+            >>> with Ledger.open(":memory:") as ledger:
+            ...     ledger.where
+            ':memory:'
+        """
         return opening.MEMORY if opening.is_memory(self._url) else str(self.path or self.url)
 
     @property
