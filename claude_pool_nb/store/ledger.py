@@ -122,13 +122,7 @@ class Ledger:
 
     @property
     def where(self) -> str:
-        """How to name it to a person.
-
-        Example:
-            >>> with Ledger.open(":memory:") as ledger:
-            ...     ledger.where
-            ':memory:'
-        """
+        """How to name it to a person."""
         return opening.MEMORY if opening.is_memory(self._url) else str(self.path or self.url)
 
     @property
