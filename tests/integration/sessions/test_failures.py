@@ -36,8 +36,8 @@ async def ask(session: Session, prompt: str = "hello", options: ResolvedConfig =
         (404, FailureKind.REQUEST, "unknown_model", "alias"),
         (413, FailureKind.REQUEST, "http_413", "shorten"),
         (429, FailureKind.LIMIT, "http_429", "limit"),
-        (500, FailureKind.TRANSPORT, "http_500", "tried again"),
-        (503, FailureKind.TRANSPORT, "http_503", "tried again"),
+        (500, FailureKind.TRANSPORT, "http_500", "in trouble"),
+        (503, FailureKind.TRANSPORT, "http_503", "in trouble"),
         (529, FailureKind.LIMIT, "http_529", "overloaded"),
     ],
 )
