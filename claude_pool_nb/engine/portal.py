@@ -256,6 +256,9 @@ class InlineLoop:
         ConfigError: on Python 3.14 and later, where nest-asyncio breaks anyio.
     """
 
+    _loop: asyncio.AbstractEventLoop
+    _unanswered: bool
+
     def __init__(self) -> None:
         if sys.version_info >= (3, 14):
             raise ConfigError(
