@@ -11,7 +11,6 @@ import pytest
 
 from claude_pool_nb.engine.portal import InlineLoop, LoopThread, Portal, held_sigint
 
-
 inline_works = pytest.mark.skipif(sys.version_info >= (3, 14), reason="the inline driver is refused there")
 
 
