@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from claude_pool_nb.errors import ConfigError, PoolError
+from claude_pool_nb.errors import ConfigError, MissingExtra, PoolError
 
 
 class NotebookFailed(PoolError):
@@ -51,11 +51,18 @@ def execute_notebook(
     Raises:
         ConfigError: there is no such file.
         NotebookFailed: a cell raised or took too long.
+        MissingExtra: nbclient is not installed.
     """
-    import nbformat
     from jupyter_client.manager import AsyncKernelManager
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    try:
+        import nbformat
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    except ImportError as error:
+        raise MissingExtra(
+            f"Notebooks are executed by nbclient, which cannot be imported ({error}): pip install nbclient"
+        ) from error
 
     file = Path(path).expanduser()
     if not file.is_file():
