@@ -144,7 +144,7 @@ def test_a_second_interrupt_kills_at_once() -> None:
     cell = Cell(PATIENT + CELL, "thread", "deaf")
     cell.hear()
     cell.interrupt()
-    time.sleep(0.15)
+    time.sleep(0.5)  # two presses in one moment are one signal
     pressed = cell.interrupt()
     told = cell.hear()
     assert told["raised"] == "KeyboardInterrupt"
@@ -175,9 +175,9 @@ def test_a_third_interrupt_raises_without_waiting() -> None:
     cell = Cell(STUCK, "thread")
     cell.hear()
     cell.interrupt()
-    time.sleep(0.1)
+    time.sleep(0.5)  # two presses in one moment are one signal
     cell.interrupt()
-    time.sleep(0.1)
+    time.sleep(0.5)  # two presses in one moment are one signal
     pressed = cell.interrupt()
     told = cell.hear()
     assert told["raised"] == "KeyboardInterrupt"
