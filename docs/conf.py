@@ -18,7 +18,7 @@ copyright = f"2026, {author}"  # noqa: A001
 release = version = __version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb"]
-include_patterns = ["README.md", "CHANGELOG.md", "docs/*.md", "benchmarks/README.md", "notebooks/*.ipynb"]
+include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "benchmarks/README.md", "notebooks/*.ipynb"]
 root_doc = "README"
 default_role = "code"  # docstrings write code between single backticks
 
@@ -50,6 +50,7 @@ notebooks/00_quickstart
 notebooks/01_prompt_experiments
 notebooks/02_cost_analysis
 benchmarks/README
+CONTRIBUTING
 CHANGELOG
 ```
 """
