@@ -18,7 +18,10 @@ copyright = f"2026, {author}"  # noqa: A001
 release = version = __version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb"]
-include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "benchmarks/README.md", "notebooks/*.ipynb"]
+include_patterns = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"),
+    *("docs/*.md", "notebooks/*.ipynb"),
+]
 root_doc = "README"
 default_role = "code"  # docstrings write code between single backticks
 

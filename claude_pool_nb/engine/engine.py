@@ -58,9 +58,9 @@ PROGRESS_EVERY_S = 1.0
 """How often the ledger is told what a running attempt has used so far."""
 KEPT_TASKS = 20_000
 """Final tasks that are kept in memory; older runs are read from the ledger."""
-FIRST_APART_S = 0.001
+FIRST_APART_S = 0.0005
 """The first prompts of a run go out this far apart: what starts together may end together, and then wait in line. The
-loop's timers are whole milliseconds, so that anything less is together."""
+loop's timers are whole milliseconds, so that they leave by twos: one by one would cost the last more than it saves."""
 DRAIN_STEP_S = 3.0
 """How long each step of stopping what still runs may take: asking, then killing."""
 
