@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,12 @@ for _name in dir(anyio):
 # The first example of a property pays for imports, and a busy machine for the rest: how long one took says nothing.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+
+def pytest_unconfigure() -> None:
+    """IPython's shells collect garbage at exit, each through all that the tests have left: that took minutes."""
+    gc.freeze()
+
 
 _ACCOUNT = ("ANTHROPIC_", "CLAUDE")  # CLAUDE_POOL_NB_* among them
 
