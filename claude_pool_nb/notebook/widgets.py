@@ -22,6 +22,7 @@ import ipywidgets
 
 from claude_pool_nb.display.pools import pool_text
 from claude_pool_nb.notebook.live import render
+from claude_pool_nb.notebook.live.controls import Controls
 from claude_pool_nb.notebook.live.follow import Follower
 from claude_pool_nb.notebook.live.looks import STYLE
 from claude_pool_nb.notebook.live.panel import Panel, close_all, in_output_widget, shown_live
@@ -138,7 +139,8 @@ class PoolWatch(ipywidgets.VBox):  # type: ignore[misc]
         self._handles: list[Any] = []
         self._follower = Follower(pool, None, self._paint, ended=self._end)
         self._follower.begin()
-        self._panel = Panel(pool, self._follower.progress, in_cell=False, leave=self.stop)
+        progress = self._follower.progress
+        self._panel = Panel(progress, Controls(pool, progress, in_cell=False, leave=self.stop))
         super().__init__(self._panel.children)
         self.watching = True
         self._follower.start()

@@ -7,16 +7,13 @@ tasks there are, and one more where a button changes; when it is over no widget,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from claude_pool_nb.notebook.live import render
 from claude_pool_nb.notebook.live.controls import Controls
 from claude_pool_nb.notebook.live.looks import STYLE
 from claude_pool_nb.notebook.live.progress import Progress
-
-if TYPE_CHECKING:
-    from claude_pool_nb.pool import Pool
 
 SPEAK_EVERY_S = 5.0
 """A screen reader is told at most this often."""
@@ -26,27 +23,16 @@ class Panel:
     """The widgets of a view.
 
     Args:
-        pool: What is shown and steered.
-        progress: What is known of it.
-        cancels: The run or task that Cancel stops; `all` for everything.
-        in_cell: The cell that shows it blocks the kernel.
-        leave: What the button "Stop watching" does; None for no such button.
+        progress: What is known of the work.
+        controls: What steers it.
     """
 
-    def __init__(
-        self,
-        pool: Pool,
-        progress: Progress,
-        *,
-        cancels: str = "all",
-        in_cell: bool = True,
-        leave: Callable[[], object] | None = None,
-    ) -> None:
+    def __init__(self, progress: Progress, controls: Controls) -> None:
         import ipywidgets as widgets
         from ipywidgets.widgets.widget_string import HTMLStyle
 
         self._progress = progress
-        self.controls = Controls(pool, progress, cancels=cancels, in_cell=in_cell, leave=leave)
+        self.controls = controls
         shared: dict[str, Any] = {"layout": widgets.Layout(margin="1px 2px"), "style": HTMLStyle()}
         self._style = widgets.HTML(STYLE, layout=widgets.Layout(display="none"), style=shared["style"])
         self._above, self._below, self._speech = (widgets.HTML("", **shared) for _ in range(3))

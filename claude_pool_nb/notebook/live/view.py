@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from claude_pool_nb.display.endings import FIRST, Answer, RunEnding, Span
 from claude_pool_nb.display.runs import RunSummary
 from claude_pool_nb.errors import PoolError
+from claude_pool_nb.notebook.live.controls import Controls
 from claude_pool_nb.notebook.live.follow import Follower
 from claude_pool_nb.notebook.live.mode import Mode, decide
 from claude_pool_nb.notebook.live.panel import Panel, close_all, in_output_widget, shown_live
@@ -139,9 +140,8 @@ class LiveView:
 
             self._view = LineView(follower.progress)
         else:
-            self._view = WidgetView(
-                follower.progress, lambda: Panel(self._pool, follower.progress, cancels=self._cancels)
-            )
+            known = follower.progress
+            self._view = WidgetView(known, lambda: Panel(known, Controls(self._pool, known, cancels=self._cancels)))
         follower.begin()
         follower.start(
             (self._began + READY_AFTER_S, self._view.prepare), (self._began + APPEARS_AFTER_S, self._view.show)
