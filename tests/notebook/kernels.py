@@ -14,6 +14,8 @@ from typing import Any
 from jupyter_client import KernelManager
 from jupyter_client.kernelspec import KernelSpec
 
+from tests.waiting import wait_until
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -102,8 +104,4 @@ def kernel(**environment: str) -> Iterator[Kernel]:
 
 def wait_for(path: Path, timeout_s: float = 30.0) -> None:
     """Wait until a kernel has made a file."""
-    deadline = time.monotonic() + timeout_s
-    while not path.exists():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{path} was not made")
-        time.sleep(0.02)
+    wait_until(path.exists, timeout_s)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -304,8 +305,8 @@ def test_the_inline_driver_runs_in_the_calling_thread() -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="the inline driver works there")
-def test_the_inline_driver_is_refused_where_it_cannot_work() -> None:
+def test_the_inline_driver_is_refused_where_it_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """On Python 3.14 a pool with it is not made, and the error says what to use."""
+    monkeypatch.setattr("claude_pool_nb.engine.portal.sys", SimpleNamespace(version_info=(3, 14)))
     with pytest.raises(ConfigError, match="driver='thread'"):
         Pool(1, backend="demo", store=":memory:", driver="inline")

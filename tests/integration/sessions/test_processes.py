@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from claude_pool_nb.testing import Reply, ScriptedAPI
 from claude_pool_nb.testing.conformance import hear
 from tests.integration.processes import alive, gone
 from tests.integration.sessions.conftest import OPTIONS
-from tests.waiting import promptly, until
+from tests.waiting import promptly, until, wait_until
 
 pytestmark = pytest.mark.cli
 
@@ -76,10 +75,8 @@ async def busy_shell(session: Session, api: ScriptedAPI) -> tuple[asyncio.Future
     await started.wait()
     assert session.info.pid is not None
     root = psutil.Process(session.info.pid)
-    deadline = time.monotonic() + 10
-    while not any(runs(c, "sleep(60)") for c in root.children(recursive=True)):
-        assert time.monotonic() < deadline, "the command did not start"
-        await asyncio.sleep(0.02)
+    # The shell has the words among its arguments, too, before it has started what they say.
+    await until(lambda: sum(runs(child, "sleep(60)") for child in root.children(recursive=True)) > 1, 10)
     return running, [root.pid, *(c.pid for c in root.children(recursive=True))]
 
 
@@ -131,10 +128,7 @@ def test_nothing_outlives_a_killed_kernel(agent: bool, api: ScriptedAPI, tmp_pat
         api.wait_for(2, timeout_s=30)
         tree = psutil.Process(parent.pid)
         wanted = 2 + (4 if agent else 0)  # two CLIs, each with a shell and what it runs
-        deadline = time.monotonic() + 10
-        while len(tree.children(recursive=True)) < wanted + 1:  # and the watcher
-            assert time.monotonic() < deadline, [c.cmdline()[:2] for c in tree.children(recursive=True)]
-            time.sleep(0.05)
+        wait_until(lambda: len(tree.children(recursive=True)) > wanted, 10)  # and the watcher
         pids = [child.pid for child in tree.children(recursive=True)]
         parent.kill()
         assert gone(pids) == []
